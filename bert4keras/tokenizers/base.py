@@ -96,26 +96,10 @@ class TokenizerBase:
             ValueError: `maxlen` is too small for the special tokens, or `pattern` or
                 `truncate_from` is none of the above.
         """
-        if pattern not in ("S*E*E", "S*ES*E"):
-            raise ValueError(f"pattern is {pattern!r}: expected 'S*E*E' or 'S*ES*E'.")
+        check_pattern(pattern)
         first = self._text_to_ids(first_text)
         second = None if second_text is None else self._text_to_ids(second_text)
-        drops_start = (
-            second is not None
-            and pattern == "S*E*E"
-            and self._token_start is not None
-            and second[:1] == [self.token_to_id(self._token_start)]
-        )
-        if maxlen is not None:
-            position = self._position(truncate_from)
-            first, second = self._truncated(
-                first, second, maxlen, position, extra=int(drops_start)
-            )
-        if second is None:
-            return first, [0] * len(first)
-        if drops_start:
-            second = second[1:]
-        return first + second, [0] * len(first) + [1] * len(second)
+        return self._joined(first, second, maxlen, pattern, truncate_from)
 
     def encode_batch(
         self,
@@ -132,10 +116,12 @@ class TokenizerBase:
 
         Returns:
             `(token_ids, segment_ids)`, each with one list a text, not padded.
+
+        Raises:
+            TypeError, ValueError: as `encode`; nothing is returned then.
         """
         token_ids, segment_ids = [], []
-        for text in texts:
-            first, second = text if isinstance(text, tuple) else (text, None)
+        for first, second in map(as_pair, texts):
             ids, segments = self.encode(first, second, maxlen, pattern, truncate_from)
             token_ids.append(ids)
             segment_ids.append(segments)
@@ -166,6 +152,25 @@ class TokenizerBase:
         elif isinstance(text, bytes) or not isinstance(text, Sequence):
             _checked_text(text)
         return self.tokens_to_ids(text)
+
+    def _joined(self, first, second, maxlen, pattern, truncate_from):
+        """Makes `(token_ids, segment_ids)` of the ids of one or two texts."""
+        drops_start = (
+            second is not None
+            and pattern == "S*E*E"
+            and self._token_start is not None
+            and second[:1] == [self.token_to_id(self._token_start)]
+        )
+        if maxlen is not None:
+            position = self._position(truncate_from)
+            first, second = self._truncated(
+                first, second, maxlen, position, extra=int(drops_start)
+            )
+        if second is None:
+            return first, [0] * len(first)
+        if drops_start:
+            second = second[1:]
+        return first + second, [0] * len(first) + [1] * len(second)
 
     def _position(self, truncate_from: str | int) -> int:
         if truncate_from == "right":
@@ -208,6 +213,20 @@ class TokenizerBase:
             _without(first, m - first_room, position),
             _without(second, n - second_room, position),
         )
+
+
+def as_pair(text: object) -> tuple:
+    """Returns the two texts of a pair, None for the second of a text alone."""
+    if not isinstance(text, tuple):
+        return text, None
+    if len(text) != 2:
+        raise ValueError(f"Found a tuple of {len(text)} where a pair was expected.")
+    return text
+
+
+def check_pattern(pattern: str) -> None:
+    if pattern not in ("S*E*E", "S*ES*E"):
+        raise ValueError(f"pattern is {pattern!r}: expected 'S*E*E' or 'S*ES*E'.")
 
 
 def _checked_text(text: object) -> str:

@@ -26,6 +26,7 @@ CJK_RANGES = (
     (0x2F800, 0x2FA1F),
 )
 SIGMA = "Σ"
+LONGEST_KEY = 256
 
 
 def is_cjk_character(ch: str) -> bool:
@@ -66,7 +67,8 @@ class BoundedCache(dict):
 
     Args:
         compute: from key to value; what it raises is passed on and not remembered.
-        limit: the most entries ever held.
+        limit: the most entries ever held. Strings longer than `LONGEST_KEY` are never
+            held, so that the memory used is bounded too.
     """
 
     def __init__(self, compute: Callable, limit: int):
@@ -76,6 +78,8 @@ class BoundedCache(dict):
 
     def __missing__(self, key):
         value = self._compute(key)
+        if isinstance(key, str) and len(key) > LONGEST_KEY:
+            return value
         if len(self) >= self._limit:
             self.clear()
         self[key] = value
@@ -103,7 +107,7 @@ class Normalizer:
 
     def __init__(self, do_lower_case: bool, cache_limit: int = 1 << 16):
         self.do_lower_case = do_lower_case
-        self._table = BoundedCache(self._form_of_code, cache_limit)
+        self._table = BoundedCache(self.form, cache_limit)
 
     def __call__(self, text: str) -> str:
         try:
@@ -148,7 +152,12 @@ class Normalizer:
         pairs = [(ch, i) for ch, i in _in_canonical_order(pairs) if not is_accent(ch)]
         return "".join(ch for ch, _ in pairs), [origin for _, origin in pairs]
 
-    def _form_of_code(self, code: int) -> str:
+    def form(self, code: int) -> str:
+        """Returns what becomes of the character with this code point.
+
+        Raises:
+            DependsOnNeighboursError: that depends on the characters around it.
+        """
         ch = chr(code)
         if is_removed(ch):
             return ""

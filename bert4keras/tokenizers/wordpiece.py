@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
-from bert4keras.tokenizers.base import Text, TokenizerBase
+from bert4keras.tokenizers.base import Text, TokenizerBase, as_pair, check_pattern
+from bert4keras.tokenizers.batch import BatchEncoder
 from bert4keras.tokenizers.normalization import (
     BoundedCache,
     Normalizer,
@@ -77,6 +78,7 @@ class Tokenizer(TokenizerBase):
         self._longest = max(len(stem(token)) for token in self._token_dict)
         self._pieces_of = BoundedCache(self._split_word, CACHED_WORDS)
         self._ids_of = BoundedCache(self._ids_of_word, CACHED_WORDS)
+        self._batch = BatchEncoder(self._normalizer, self._ids_of_words)
 
     def _find_special_tokens(self) -> None:
         if not self._token_dict:
@@ -111,6 +113,33 @@ class Tokenizer(TokenizerBase):
                 f"No token has the id {i}: the vocabulary has {self._vocab_size}, the "
                 f"largest id is {max(self._token_dict_inv)}."
             ) from None
+
+    def encode_batch(
+        self,
+        texts: Iterable[Text | tuple[Text, Text]],
+        maxlen: int | None = None,
+        pattern: str = "S*E*E",
+        truncate_from: str | int = "right",
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        if not (self._is_plain() and type(self).encode is Tokenizer.encode):
+            return super().encode_batch(texts, maxlen, pattern, truncate_from)
+        check_pattern(pattern)
+        pairs = [as_pair(text) for text in texts]
+        strings = [text for pair in pairs for text in pair if isinstance(text, str)]
+        encoded = iter(self._batch(strings))
+
+        def ids_of(text):
+            if isinstance(text, str):
+                return self._enclosed(next(encoded))
+            return None if text is None else self._text_to_ids(text)
+
+        token_ids, segment_ids = [], []
+        for first, second in pairs:
+            first, second = ids_of(first), ids_of(second)
+            ids, segments = self._joined(first, second, maxlen, pattern, truncate_from)
+            token_ids.append(ids)
+            segment_ids.append(segments)
+        return token_ids, segment_ids
 
     def decode(self, ids: Iterable[int], tokens: Sequence[str] | None = None) -> str:
         """Turns ids into readable text.
@@ -229,7 +258,7 @@ class Tokenizer(TokenizerBase):
             return
         lowered, lowered_origins = self._normalizer.lowered(text)
         cursor = 0
-        for word in self._pre_tokenize(lowered):
+        for word in filter(None, self._pre_tokenize(lowered)):
             at = lowered.find(word, cursor)
             origins = lowered_origins[at : at + len(word)] if at >= 0 else []
             cursor = at + len(word) if at >= 0 else cursor
@@ -255,7 +284,7 @@ class Tokenizer(TokenizerBase):
         if pre_tokenize and self._pre_tokenize is not None:
             lowered, _ = self._normalizer.lowered(text)
             tokens = []
-            for word in self._pre_tokenize(lowered):
+            for word in filter(None, self._pre_tokenize(lowered)):
                 known = word in self._token_dict
                 tokens.extend([word] if known else self._tokenize(word, False))
             return tokens
@@ -265,8 +294,13 @@ class Tokenizer(TokenizerBase):
     def _text_to_ids(self, text: Text) -> list[int]:
         if not (isinstance(text, str) and self._is_plain()):
             return super()._text_to_ids(text)
-        words = self._normalizer(text).split()
-        ids = list(chain.from_iterable(map(self._ids_of.__getitem__, words)))
+        return self._enclosed(self._ids_of_words(self._normalizer(text).split()))
+
+    def _ids_of_words(self, words: Iterable[str]) -> list[int]:
+        return list(chain.from_iterable(map(self._ids_of.__getitem__, words)))
+
+    def _enclosed(self, ids: list[int]) -> list[int]:
+        """Puts the start and end token around the ids of a text."""
         if self._token_start is not None:
             ids.insert(0, self._token_start_id)
         if self._token_end is not None:
@@ -324,4 +358,4 @@ class Tokenizer(TokenizerBase):
 
 
 def _distinct(origins: list[int]) -> list[int]:
-    return list(dict.fromkeys(origins))
+    return sorted(set(origins))
