@@ -149,8 +149,10 @@ def decode_entry(data: bytes) -> Entry:
     entry = Entry(**found, slices=tuple(slices))
     if min(entry.shard, entry.offset, entry.size, *entry.shape) < 0:
         raise CorruptCheckpointError(f"a negative number in {entry}")
-    if len(entry.shape) > MAX_RANK:
-        raise CorruptCheckpointError(f"{len(entry.shape)} dimensions in a shape")
+    # no array has such a shape, even if one of the dimensions is 0
+    largest = 16 * math.prod(max(size, 1) for size in entry.shape)
+    if len(entry.shape) > MAX_RANK or largest >= 1 << 63:
+        raise CorruptCheckpointError(f"an impossible shape in {entry}")
     return entry
 
 

@@ -54,7 +54,8 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
 
 
 def _find_in_folder(folder: Path) -> Path:
-    names = sorted(path.name.removesuffix(".index") for path in folder.glob("*.index"))
+    indexes = [path for path in folder.glob("*.index") if path.is_file()]
+    names = sorted(path.name.removesuffix(".index") for path in indexes)
     if len(names) == 1:
         return folder / names[0]
     if not names:
