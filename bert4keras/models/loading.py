@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 
 import keras
 import numpy as np
 
 from bert4keras.checkpoints import CheckpointReader, MissingVariableError
+from bert4keras.data.arrays import orthogonally_resize
+
+
+def _nothing() -> None:
+    pass
 
 
 class InitialValue:
-    """An initializer that hands over a checkpoint's array instead of random numbers."""
+    """An initializer that hands over a checkpoint's array instead of random numbers.
 
-    def __init__(self, array: np.ndarray):
+    Args:
+        array: the value, perhaps a view of a checkpoint's file.
+        done: called when the value has been copied.
+    """
+
+    def __init__(self, array: np.ndarray, done: Callable[[], None] = _nothing):
         self.array = array
+        self.done = done
 
     def __call__(self, shape, dtype=None):
-        """A copy: the array may be a view of the file, and variables get changed."""
-        if self.array.dtype.name == dtype or dtype is None:
-            return keras.ops.convert_to_tensor(np.array(self.array))
-        return keras.ops.cast(np.array(self.array), dtype)
+        """A tensor with memory of its own: the file is read-only, and may go away."""
+        # Keras copies arrays for TensorFlow and PyTorch; JAX may go on using them.
+        aliased = keras.backend.backend() == "jax"
+        array = _aligned_copy(self.array) if aliased else self.array
+        tensor = keras.ops.convert_to_tensor(array, dtype=dtype)
+        self.done()
+        return tensor
+
+
+# JAX takes an array over without a second copy if it starts at a multiple of this
+# (XLA's alignment of CPU buffers).
+ALIGNMENT = 64
+
+
+def _aligned_copy(array: np.ndarray) -> np.ndarray:
+    memory = np.empty(array.nbytes + ALIGNMENT, dtype="uint8")
+    start = -memory.ctypes.data % ALIGNMENT
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def deferred_initialization() -> keras.StatelessScope:
@@ -38,13 +65,13 @@ def deferred_initialization() -> keras.StatelessScope:
     return keras.StatelessScope()
 
 
-def set_value(variable: keras.Variable, array: np.ndarray) -> None:
+def set_value(variable: keras.Variable, value: InitialValue) -> None:
     """Give a variable a value, as its first one if it is still waiting for that."""
     if variable._value is None:
         # Keras has no public way to change what a waiting variable will start from.
-        variable._initializer = InitialValue(array)
+        variable._initializer = value
     else:
-        variable.assign(InitialValue(array)(variable.shape, variable.dtype))
+        variable.assign(value(variable.shape, variable.dtype))
 
 
 def compound_parts(item) -> tuple[list[int], list[float] | None]:
@@ -170,14 +197,14 @@ def load_weights(
     builder, checkpoint: str | PathLike | Mapping, mapping: dict | None = None
 ) -> None:
     """Set a builder's weights from a checkpoint; see `Transformer`'s method."""
-    if not isinstance(checkpoint, str | PathLike):
-        pairs = _find_values(builder, checkpoint, mapping)
-    else:
+    done = _nothing
+    if isinstance(checkpoint, str | PathLike):
         checkpoint = CheckpointReader(checkpoint)
         checkpoint.check_complete()
-        pairs = _find_values(builder, checkpoint, mapping)
-    for variable, array in pairs:
-        set_value(variable, array)
+        # Else the file's pages would stay in memory beside the weights.
+        done = checkpoint.release
+    for variable, array in _find_values(builder, checkpoint, mapping):
+        set_value(variable, InitialValue(array, done))
 
 
 def collect_weights(
