@@ -73,7 +73,7 @@ class Entry(NamedTuple):
 
 
 def numpy_dtype(code: int) -> np.dtype:
-    """The NumPy dtype of a TensorFlow dtype's number.
+    """The NumPy dtype, little-endian, of a TensorFlow dtype's number.
 
     Raises:
         UnsupportedCheckpointError: NumPy has none.
@@ -87,7 +87,7 @@ def numpy_dtype(code: int) -> np.dtype:
         import ml_dtypes  # costs time that only checkpoints with bfloat16 need spend
 
         return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(DTYPES[code])
+    return np.dtype(DTYPES[code]).newbyteorder("<")
 
 
 def decode_header(data: bytes) -> int:
@@ -178,9 +178,8 @@ def slice_key(name: bytes, part: Slice) -> bytes:
     key += b"".join(escapes.get(byte, bytes([byte])) for byte in name) + b"\0\1"
     key += _ordered(len(part))
     for start, length in part:
-        key += _ordered_signed(start) + _ordered_signed(
-            -1 if length is None else length
-        )
+        length = -1 if length is None else length
+        key += _ordered_signed(start) + _ordered_signed(length)
     return key
 
 

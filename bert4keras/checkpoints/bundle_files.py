@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from pathlib import Path
@@ -46,6 +47,13 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
             f"{path} is a file, and {index} is not there: expected a checkpoint of an "
             "index and data files (one file alone is TensorFlow's format V1; save it "
             "again with tf.compat.v1.train.Saver, whose default is V2)"
+        )
+    if interrupted := sorted(path.parent.glob(glob.escape(index.name) + ".old-*")):
+        ending = interrupted[0].suffix
+        raise MissingCheckpointError(
+            f"there is no {index}, because a write goes on or was interrupted: take "
+            f"the ending {ending} off the names of all files that have it, and the "
+            "checkpoint from before that write is back"
         )
     raise MissingCheckpointError(
         f"there is no {index}: give the path of a checkpoint without its ending "

@@ -17,6 +17,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import google_crc32c
 import numpy as np
@@ -89,7 +90,10 @@ class CheckpointReader:
     def __init__(self, prefix: str | os.PathLike, verify: bool = False):
         self.prefix = find_checkpoint(prefix)
         path = index_path(self.prefix)
-        self._index = path.read_bytes()
+        try:
+            self._index = path.read_bytes()
+        except FileNotFoundError:  # moved away since it was found
+            raise MissingCheckpointError(f"there is no {path} any more") from None
         self._maps: dict[int, mmap.mmap | bytes] | None = {}
         self._slices: dict[str, list[Entry]] = {}
         try:
@@ -309,15 +313,36 @@ class CheckpointReader:
         try:
             size = path.stat().st_size
         except FileNotFoundError:
-            raise MissingCheckpointError(
-                f"the data file {path} is not there: put it beside "
-                f"{index_path(self.prefix).name}, which it belongs to"
-            ) from None
+            self._raise_missing(path)
         if size < needed:
+            self._check_unchanged()
             raise CorruptCheckpointError(
                 f"{path} has {size} bytes, and its index asks for {needed}: the file "
                 "is cut off, get it again"
             )
+
+    def _raise_missing(self, path: Path) -> NoReturn:
+        self._check_unchanged()
+        raise MissingCheckpointError(
+            f"the data file {path} is not there: put it beside "
+            f"{index_path(self.prefix).name}, which it belongs to"
+        ) from None
+
+    def _check_unchanged(self) -> None:
+        """Data belong to the index that was read only while that one is in place.
+
+        `write_checkpoint` takes the old index away before it moves a data file.
+        """
+        path = index_path(self.prefix)
+        try:
+            unchanged = path.read_bytes() == self._index
+        except FileNotFoundError:
+            unchanged = False
+        if not unchanged:
+            raise CheckpointError(
+                f"{path} has changed since it was opened: the checkpoint was written "
+                "anew or removed, open it again"
+            ) from None
 
     def _read(self, entry: Entry, name: str) -> np.ndarray:
         """A tensor that is stored in one piece."""
@@ -347,19 +372,15 @@ class CheckpointReader:
         return data[entry.offset : end]
 
     def _map(self, shard: int) -> mmap.mmap | bytes:
-        self._check_size(shard, 0)
-        with open(self._shard_path(shard), "rb") as file:
-            empty = os.fstat(file.fileno()).st_size == 0  # which no system maps
-            data = (
-                b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            )
-        # `write_checkpoint` takes the old index away before it moves data files in
-        path = index_path(self.prefix)
-        if not path.is_file() or path.read_bytes() != self._index:
-            raise CheckpointError(
-                f"{path} has changed since it was opened: the checkpoint was written "
-                "anew, open it again"
-            )
+        path = self._shard_path(shard)
+        data: mmap.mmap | bytes = b""
+        try:
+            with open(path, "rb") as file:
+                if os.fstat(file.fileno()).st_size:  # no system maps an empty file
+                    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            self._raise_missing(path)
+        self._check_unchanged()
         return data
 
 
@@ -399,11 +420,10 @@ def _decode_strings(
         lengths.append(length)
         width = "<I" if length < 1 << 32 else "<Q"
         crc = google_crc32c.extend(crc, struct.pack(width, length))
-    stored = encoded[position : position + 4]
-    if stored != struct.pack("<I", mask_crc(crc)) or position + 4 + sum(lengths) != len(
-        encoded
-    ):
+    start = position + 4
+    sound = encoded[position:start] == struct.pack("<I", mask_crc(crc))
+    if not sound or start + sum(lengths) != len(encoded):
         raise CorruptCheckpointError(f"the strings of {name!r} are damaged")
     crc = google_crc32c.extend(crc, encoded[position:])
-    ends = list(itertools.accumulate(lengths, initial=position + 4))
+    ends = list(itertools.accumulate(lengths, initial=start))
     return [encoded[a:b] for a, b in itertools.pairwise(ends)], crc

@@ -1,6 +1,8 @@
 """Writing checkpoints: what comes back, and what is visible at every moment."""
 
 import os
+import re
+import threading
 import tracemalloc
 
 import ml_dtypes
@@ -13,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from bert4keras.checkpoints import (
     CheckpointError,
     CheckpointReader,
+    MissingCheckpointError,
     bundle_writer,
     write_checkpoint,
 )
@@ -177,6 +180,59 @@ def test_every_moment_shows_one_checkpoint_or_none(
     assert order == (["old"] if old_shards else []) + ["none", "new"]
     expected = [f"m.ckpt.data-{i:05d}-of-{new_shards:05d}" for i in range(new_shards)]
     assert sorted(os.listdir(tmp_path)) == [*expected, "m.ckpt.index"]
+
+
+@pytest.mark.parametrize("moves", range(1, 6))
+def test_what_a_killed_write_leaves_can_be_restored(tmp_path, monkeypatch, moves):
+    prefix = tmp_path / "m.ckpt"
+    write_checkpoint(prefix, OLD, 2)
+    replace, left = os.replace, []
+
+    def killed(source, target):
+        if len(left) < moves:
+            left.append(target)
+            replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        patch.setattr(type(prefix), "unlink", lambda *args, **kwargs: None)
+        patch.setattr(bundle_writer, "_remove_leftovers", lambda prefix: None)
+        write_checkpoint(prefix, NEW, 2)
+    with pytest.raises(MissingCheckpointError) as caught:
+        CheckpointReader(prefix)
+    ending = re.search(r"\.old-[0-9a-f]{8}", str(caught.value))[0]
+    for path in tmp_path.glob("*" + ending):
+        path.rename(path.with_name(path.name.removesuffix(ending)))
+    assert visible(prefix) == "old"
+    write_checkpoint(prefix, NEW, 2)
+    assert visible(prefix) == "new"
+    assert len(os.listdir(tmp_path)) == 3
+
+
+def test_readers_during_writes_see_one_checkpoint_or_an_error(tmp_path):
+    prefix = tmp_path / "m.ckpt"
+    write_checkpoint(prefix, OLD, 2)
+    done = threading.Event()
+
+    def write():
+        try:
+            for number in range(60):
+                write_checkpoint(prefix, [NEW, OLD][number % 2], 2 - number % 3 % 2)
+        finally:
+            done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not done.is_set():
+        try:
+            seen.add(visible(prefix))
+        except CheckpointError as error:
+            assert "changed since it was opened" in str(error)
+    writer.join()
+    assert visible(prefix) == "old"
+    assert seen <= {"old", "new", "none"}
+    assert seen
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
