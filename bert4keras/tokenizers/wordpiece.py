@@ -226,10 +226,14 @@ class Tokenizer(TokenizerBase):
             result[stop - 1] = origins[tail - 1]
             stop, tail = stop - 1, tail - 1
 
-        if stop - start == tail - head:
-            for i, j in zip(range(start, stop), range(head, tail), strict=True):
-                if not self._is_special(tokens[i]):
-                    result[i] = origins[j]
+        # What is left are replaced tokens ([MASK]), or tokens made in another way.
+        left = list(zip(tokens[start:stop], expected[head:tail], strict=False))
+        if len(left) == stop - start == tail - head and all(
+            self._is_special(token) or self._is_same(token, own) for token, own in left
+        ):
+            for i, (token, _) in enumerate(left):
+                if not self._is_special(token) or token == self._token_unk:
+                    result[start + i] = origins[head + i]
         else:
             first = origins[head - 1][-1] + 1 if head and origins[head - 1] else 0
             result[start:stop] = self._search(text, tokens[start:stop], first)
