@@ -11,19 +11,21 @@ from keras import ops
 def large_negative(dtype: str) -> float:
     """A score that softmax turns into zero, yet finite in `dtype`.
 
-    It has to leave room for a score to be added to it: float16 ends at -65504.
+    Adding a score to it must not overflow, and should give the same number again, so
+    that all scores of a row without any real key become equal. In float16, which ends
+    at -65504, only the first can be had.
 
     Args:
         dtype: name of a float dtype.
 
     Returns:
-        -3e4 for float16, -1e9 otherwise.
+        -3e4 for float16, -1e30 otherwise.
 
     Example:
         >>> large_negative("float32")
-        -1000000000.0
+        -1e+30
     """
-    return -3e4 if keras.backend.standardize_dtype(dtype) == "float16" else -1e9
+    return -3e4 if keras.backend.standardize_dtype(dtype) == "float16" else -1e30
 
 
 def causal_mask(length: Any):

@@ -5,48 +5,134 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from bert4keras.layers.scores import (
+    apply_rotary_position_embeddings,
+    check_normalization,
+    fused_attention,
+    normalize_scores,
+)
 from bert4keras.masking import large_negative
 
-NORMALIZATIONS = ("softmax",)
+POSITION_BIASES = ("rotary", "typical_relative", "t5_relative")
+TALKING_HEADS = ("before", "after", "both")
+
+
+@keras.saving.register_keras_serializable(package="bert4keras")
+class HeadMixing(keras.layers.Layer):
+    """One matrix that mixes heads: the talking of talking heads.
+
+    Args:
+        heads: number of heads that come out.
+        initializer: initializer of the matrix.
+
+    Call arguments:
+        inputs: float tensor (batch, heads that go in, query length, key length).
+
+    Returns:
+        A float tensor (batch, heads, query length, key length).
+
+    Example:
+        >>> HeadMixing(3)(keras.ops.ones((2, 4, 5, 5))).shape  # (2, 3, 5, 5)
+    """
+
+    def __init__(self, heads: int, initializer="identity", **kwargs):
+        super().__init__(**kwargs)
+        self.heads = heads
+        self.initializer = keras.initializers.get(initializer)
+
+    def build(self, input_shape):
+        """Create the matrix."""
+        self.kernel = self.add_weight(
+            shape=(input_shape[1], self.heads),
+            initializer=self.initializer,
+            name="kernel",
+        )
+
+    def call(self, inputs):
+        """Mix."""
+        return ops.einsum("bgqk,gh->bhqk", inputs, self.kernel)
+
+    def compute_output_shape(self, input_shape):
+        """(batch, heads, query length, key length)."""
+        return (input_shape[0], self.heads, *input_shape[2:])
+
+    def get_config(self):
+        """The constructor's arguments."""
+        initializer = keras.initializers.serialize(self.initializer)
+        return {
+            **super().get_config(),
+            "heads": self.heads,
+            "initializer": initializer,
+        }
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
 class MultiHeadAttention(keras.layers.Layer):
     """Attention of several heads whose queries and keys may have a size of their own.
 
-    Per head: A = softmax(Q K^T / sqrt(key_size) + bias), output A V; the heads side by
-    side go through one more dense layer (Vaswani et al., arXiv 1706.03762, 3.2).
+    Per head: A = normalize(Q K^T / sqrt(key_size) + bias), output A V; the heads side
+    by side go through one more dense layer (Vaswani et al., arXiv 1706.03762, 3.2).
     A `key_size` larger than `head_size` lifts the low-rank bottleneck of the scores
     (Bhojanapalli et al., arXiv 2002.07028).
+
+    Talking heads (Shazeer et al., arXiv 2003.02436, section 3) mix the scores of all
+    heads by one matrix before the normalization, the weights by another after it, or
+    both. There may then be as many heads for queries and keys, for the normalization,
+    and for the values as one likes. The matrices come last among the layer's weights
+    and start as the identity, so that a checkpoint without them keeps its function.
+
+    Where nothing looks at the weights (`softmax`, no talking heads, scores not
+    returned, no active dropout, no `typical_relative`), the backend's fused attention
+    computes the same.
+
+    A query all of whose keys are padding gets the mean of all values under `softmax`
+    (in float16 a weighted mean), and 0 under `squared_relu`; never NaN.
 
     Args:
         heads: number of heads.
         head_size: width of a head's values.
-        out_dim: width of the output; None is `heads * head_size`.
+        out_dim: width of the output; None is `value_heads * head_size`.
         key_size: width of a head's queries and keys; None is `head_size`.
         use_bias: whether the projections have a bias.
-        normalization: how scores become weights.
+        normalization: `"softmax"`, `"squared_relu"` or `"softmax_plus"`; see
+            `normalize_scores`.
         attention_scale: whether scores are divided by sqrt(key_size).
         attention_dropout: rate at which weights are dropped in training, or None.
         return_attention_scores: whether to return the scores too.
         kernel_initializer: initializer of the kernels.
+        talking_heads: False, `"before"` the normalization, `"after"` it, or `"both"`
+            (True is `"both"`).
+        key_heads: heads of queries and keys; None is `heads`. Another number needs
+            talking heads before the normalization.
+        value_heads: heads of the values; None is `heads`. Another number needs talking
+            heads after the normalization.
+        talking_initializer: initializer of the matrices that mix heads.
 
     Call arguments:
         inputs: `[query, key, value]`, float tensors (batch, length, hidden), followed
             by the attention bias if `a_bias`, then by what `p_bias` needs.
-        mask: list of the inputs' padding masks; Keras fills it in.
+        mask: list of the inputs' padding masks; Keras fills it in. That of the value
+            hides keys.
         a_bias: whether an attention bias is among the inputs. It is added to the
-            scores and broadcasts to (batch, heads, query length, key length);
-            a bias of three axes is for all heads.
-        p_bias: None; kinds of position biases are named in `position_biases`.
+            scores and broadcasts to (batch, heads, query length, key length); one of
+            three axes is for all heads.
+        p_bias: None, or which position bias is the last input:
+            `"rotary"`: sinusoidal positions (1 or batch, length, key_size), by which
+            queries and keys are rotated;
+            `"typical_relative"`: vectors (query length, key length, head_size), added
+            to keys and values (Shaw et al., arXiv 1803.02155, equations 3 and 4);
+            `"t5_relative"`: a bias (query length, key length, heads), added to the
+            scores before they are divided by sqrt(key_size).
 
     Returns:
         A float tensor (batch, query length, out_dim); with `return_attention_scores`
-        also the scores before the normalization (batch, heads, query, key length).
+        also the scores before bias and normalization (batch, heads, query length, key
+        length).
 
     Raises:
-        ValueError: for sizes under 1, an unknown normalization or position bias, or
-            inputs that do not match `a_bias` and `p_bias`.
+        ValueError: for sizes under 1, head counts that do not fit, an unknown
+            normalization or position bias, or inputs that do not match `a_bias` and
+            `p_bias`.
 
     Example:
         >>> x = keras.ops.ones((2, 5, 8))
@@ -65,35 +151,56 @@ class MultiHeadAttention(keras.layers.Layer):
         attention_dropout: float | None = None,
         return_attention_scores: bool = False,
         kernel_initializer="glorot_uniform",
+        talking_heads: bool | str = False,
+        key_heads: int | None = None,
+        value_heads: int | None = None,
+        talking_initializer="identity",
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.heads = heads
+        self.key_heads = heads if key_heads is None else key_heads
+        self.value_heads = heads if value_heads is None else value_heads
         self.head_size = head_size
-        self.out_dim = heads * head_size if out_dim is None else out_dim
         self.key_size = head_size if key_size is None else key_size
-        for name in ("heads", "head_size", "out_dim", "key_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"MultiHeadAttention was given {name}={getattr(self, name)}; "
-                    "it must be at least 1."
-                )
-        if normalization not in NORMALIZATIONS:
-            raise ValueError(
-                f"MultiHeadAttention was given normalization={normalization!r}; "
-                f"choose one of {NORMALIZATIONS}."
-            )
+        self.out_dim = self.value_heads * head_size if out_dim is None else out_dim
+        self.talking_heads = "both" if talking_heads is True else talking_heads or False
+        self._check_arguments(normalization)
         self.use_bias = use_bias
         self.normalization = normalization
         self.attention_scale = attention_scale
         self.attention_dropout = attention_dropout
         self.return_attention_scores = return_attention_scores
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.talking_initializer = keras.initializers.get(talking_initializer)
         self.supports_masking = True
         if attention_dropout:
             self.dropout = keras.layers.Dropout(
                 attention_dropout, dtype=self.dtype_policy
             )
+
+    def _check_arguments(self, normalization):
+        sizes = "heads", "key_heads", "value_heads", "head_size", "out_dim", "key_size"
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"MultiHeadAttention was given {name}={getattr(self, name)}; "
+                    "it must be at least 1."
+                )
+        check_normalization(normalization, "MultiHeadAttention")
+        if self.talking_heads not in (False, *TALKING_HEADS):
+            raise ValueError(
+                f"MultiHeadAttention was given talking_heads={self.talking_heads!r}; "
+                f"choose one of {TALKING_HEADS}, or a boolean."
+            )
+        for name, where in (("key_heads", "before"), ("value_heads", "after")):
+            number = getattr(self, name)
+            if number != self.heads and self.talking_heads not in (where, "both"):
+                raise ValueError(
+                    f"MultiHeadAttention was given {name}={number} and heads="
+                    f"{self.heads}; different numbers need talking_heads={where!r} or "
+                    f"'both', not {self.talking_heads!r}."
+                )
 
     def _dense(self, units, name, input_shape):
         dense = keras.layers.Dense(
@@ -107,22 +214,39 @@ class MultiHeadAttention(keras.layers.Layer):
         dense.build(input_shape)
         return dense
 
-    def build(self, input_shape):
-        """Create the four projections."""
-        query, key, value = input_shape[:3]
-        self.query_dense = self._dense(self.heads * self.key_size, "query", query)
-        self.key_dense = self._dense(self.heads * self.key_size, "key", key)
-        self.value_dense = self._dense(self.heads * self.head_size, "value", value)
-        self.output_dense = self._dense(
-            self.out_dim, "output", (*query[:-1], self.heads * self.head_size)
+    def _mixing(self, name, heads_in, heads_out):
+        mixing = HeadMixing(
+            heads_out,
+            self.talking_initializer.clone(),
+            dtype=self.dtype_policy,
+            name=name,
         )
+        mixing.build((None, heads_in, None, None))
+        return mixing
+
+    def build(self, input_shape):
+        """Create the four projections, and what mixes heads."""
+        query, key, value = input_shape[:3]
+        self.query_dense = self._dense(self.key_heads * self.key_size, "query", query)
+        self.key_dense = self._dense(self.key_heads * self.key_size, "key", key)
+        width = self.value_heads * self.head_size
+        self.value_dense = self._dense(width, "value", value)
+        self.output_dense = self._dense(self.out_dim, "output", (*query[:-1], width))
+        self.score_mixing = self.weight_mixing = None
+        if self.talking_heads in ("before", "both"):
+            self.score_mixing = self._mixing("score_mixing", self.key_heads, self.heads)
+        if self.talking_heads in ("after", "both"):
+            self.weight_mixing = self._mixing(
+                "weight_mixing", self.heads, self.value_heads
+            )
 
     def call(self, inputs, mask=None, a_bias=None, p_bias=None, training=None):
         """Project, attend, project back."""
+        self._check_inputs(inputs, a_bias, p_bias)
         query, key, value = inputs[:3]
-        queries = self._split_heads(self.query_dense(query), self.key_size)
-        keys = self._split_heads(self.key_dense(key), self.key_size)
-        values = self._split_heads(self.value_dense(value), self.head_size)
+        queries = _split_heads(self.query_dense(query), self.key_heads, self.key_size)
+        keys = _split_heads(self.key_dense(key), self.key_heads, self.key_size)
+        values = _split_heads(self.value_dense(value), self.value_heads, self.head_size)
         outputs, scores = self.pay_attention_to(
             [queries, keys, values, *inputs[3:]],
             mask,
@@ -131,13 +255,28 @@ class MultiHeadAttention(keras.layers.Layer):
             training=training,
         )
         shape = ops.shape(outputs)
-        outputs = ops.reshape(outputs, (*shape[:2], self.heads * self.head_size))
-        outputs = self.output_dense(outputs)
+        width = self.value_heads * self.head_size
+        outputs = self.output_dense(ops.reshape(outputs, (*shape[:2], width)))
         return [outputs, scores] if self.return_attention_scores else outputs
 
-    def _split_heads(self, x, size):
-        batch, length = ops.shape(x)[:2]
-        return ops.reshape(x, (batch, length, self.heads, size))
+    def _check_inputs(self, inputs, a_bias, p_bias):
+        if p_bias and p_bias not in POSITION_BIASES:
+            raise ValueError(
+                f"MultiHeadAttention was called with p_bias={p_bias!r}; "
+                f"choose one of {POSITION_BIASES}, or None."
+            )
+        expected = 3 + bool(a_bias) + bool(p_bias)
+        if len(inputs) != expected:
+            raise ValueError(
+                f"MultiHeadAttention was called with {len(inputs)} inputs, but "
+                f"query, key and value with a_bias={a_bias!r} and p_bias={p_bias!r} "
+                f"make {expected}."
+            )
+        if p_bias == "typical_relative" and self.key_size != self.head_size:
+            raise ValueError(
+                "p_bias='typical_relative' adds the same vectors to keys and values, "
+                f"but key_size={self.key_size} and head_size={self.head_size} differ."
+            )
 
     def pay_attention_to(
         self, inputs, mask=None, a_bias=None, p_bias=None, training=None
@@ -152,43 +291,59 @@ class MultiHeadAttention(keras.layers.Layer):
             training: whether dropout is active.
 
         Returns:
-            Outputs (batch, query length, heads, head_size), and the scores before the
-            normalization, or None where nothing looks at them.
+            Outputs (batch, query length, value heads, head_size), and the scores before
+            bias and normalization, or None where nothing looks at them.
         """
         queries, keys, values = inputs[:3]
-        bias = self._attention_bias(inputs, mask, a_bias, queries.dtype)
-        drops = bool(self.attention_dropout) and training is not False
-        # JAX's fused attention takes keys and values of one size only.
-        fits = self.key_size == self.head_size or keras.backend.backend() != "jax"
-        if fits and not self.return_attention_scores and not drops:
-            scale = None if self.attention_scale else 1.0
-            outputs = ops.dot_product_attention(
-                queries, keys, values, bias=bias, scale=scale
-            )
+        keep = mask[2] if mask else None
+        if keep is not None:
+            keep = ops.cast(keep, "bool")[:, None, None, :]
+        bias = _with_heads(inputs[3]) if a_bias else None
+        positions = inputs[-1] if p_bias else None
+        if p_bias == "rotary":
+            queries, keys = apply_rotary_position_embeddings(positions, queries, keys)
+        if self._is_fused(p_bias, training):
+            if p_bias == "t5_relative":
+                positions = ops.transpose(positions, (2, 0, 1))[None] * self._scale
+                bias = positions if bias is None else bias + positions
+            bias = _hide(keep, bias, queries.dtype)
+            outputs = fused_attention(queries, keys, values, bias, self._scale)
             return outputs, None
-        scores = ops.einsum("bqhd,bkhd->bhqk", queries, keys)
-        if self.attention_scale:
-            scores = scores / self.key_size**0.5
-        biased = scores if bias is None else scores + bias
-        weights = ops.softmax(biased, axis=-1)
-        if drops:
+        scores = self._scores(queries, keys, positions, p_bias)
+        weights = normalize_scores(scores, self.normalization, keep, bias)
+        if self.attention_dropout:
             weights = self.dropout(weights, training=training)
-        return ops.einsum("bhqk,bkhd->bqhd", weights, values), scores
+        if self.weight_mixing is not None:
+            weights = self.weight_mixing(weights)
+        outputs = ops.einsum("bhqk,bkhd->bqhd", weights, values)
+        if p_bias == "typical_relative":
+            outputs = outputs + ops.einsum("bhqk,qkd->bqhd", weights, positions)
+        return outputs, scores
 
-    def _attention_bias(self, inputs, mask, a_bias, dtype):
-        """Attention bias and padding mask of the values as one additive bias."""
-        bias = None
-        if a_bias:
-            bias = ops.cast(inputs[3], dtype)
-            if len(bias.shape) == 3:
-                bias = bias[:, None]
-        value_mask = mask[2] if mask else None
-        if value_mask is not None:
-            keep = ops.cast(value_mask, "bool")[:, None, None, :]
-            floor = ops.cast(large_negative(dtype), dtype)
-            zero = ops.cast(0, dtype)
-            bias = ops.where(keep, zero if bias is None else bias, floor)
-        return bias
+    @property
+    def _scale(self):
+        return self.key_size**-0.5 if self.attention_scale else 1.0
+
+    def _is_fused(self, p_bias, training):
+        """Whether nothing needs the scores or the weights themselves."""
+        return not (
+            self.normalization != "softmax"
+            or self.talking_heads
+            or self.return_attention_scores
+            or p_bias == "typical_relative"
+            or (self.attention_dropout and training)
+        )
+
+    def _scores(self, queries, keys, positions, p_bias):
+        """Scores (batch, heads, query length, key length), heads mixed already."""
+        scores = ops.einsum("bqhd,bkhd->bhqk", queries, keys)
+        if p_bias == "typical_relative":
+            scores = scores + ops.einsum("bqhd,qkd->bhqk", queries, positions)
+        if self.score_mixing is not None:
+            scores = self.score_mixing(scores)
+        if p_bias == "t5_relative":
+            scores = scores + ops.transpose(positions, (2, 0, 1))[None]
+        return scores * self._scale if self.attention_scale else scores
 
     def compute_mask(self, inputs, mask=None):
         """The mask of the queries; scores have none."""
@@ -205,6 +360,10 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def get_config(self):
         """The constructor's arguments."""
+        initializers = {
+            name: keras.initializers.serialize(getattr(self, name))
+            for name in ("kernel_initializer", "talking_initializer")
+        }
         return {
             **super().get_config(),
             "heads": self.heads,
@@ -216,5 +375,31 @@ class MultiHeadAttention(keras.layers.Layer):
             "attention_scale": self.attention_scale,
             "attention_dropout": self.attention_dropout,
             "return_attention_scores": self.return_attention_scores,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "talking_heads": self.talking_heads,
+            "key_heads": self.key_heads,
+            "value_heads": self.value_heads,
+            **initializers,
         }
+
+
+def _split_heads(x, heads, size):
+    batch, length = ops.shape(x)[:2]
+    return ops.reshape(x, (batch, length, heads, size))
+
+
+def _with_heads(bias):
+    """A bias (batch, query length, key length) is for all heads."""
+    return bias[:, None] if len(bias.shape) == 3 else bias
+
+
+def _hide(keep, bias, dtype):
+    """Padding and bias as one additive bias, for fused kernels.
+
+    With boolean masks some kernels give NaN where everything is padding.
+    """
+    if bias is not None:
+        bias = ops.cast(bias, dtype)
+    if keep is None:
+        return bias
+    zero, floor = ops.cast(0, dtype), ops.cast(large_negative(dtype), dtype)
+    return ops.where(keep, zero if bias is None else bias, floor)

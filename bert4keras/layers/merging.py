@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+
 import keras
 from keras import ops
 
@@ -87,3 +89,149 @@ class FirstToken(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """(batch, hidden)."""
         return (input_shape[0], *input_shape[2:])
+
+
+@keras.saving.register_keras_serializable(package="bert4keras")
+class Concatenate1D(keras.layers.Layer):
+    """Sequences one after the other, those without a mask counting as real.
+
+    Keras's own concatenation refuses to join a sequence that has a mask with one that
+    has none.
+
+    Call arguments:
+        inputs: list of float tensors (batch, length, hidden).
+
+    Returns:
+        A tensor (batch, sum of lengths, hidden).
+
+    Example:
+        >>> Concatenate1D()([keras.ops.ones((2, 3, 4)), keras.ops.ones((2, 1, 4))])
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        """Join along the positions."""
+        return ops.concatenate(inputs, axis=1)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """The masks one after the other, or None if there is not one."""
+        return _join_masks(inputs, previous_mask, axis=1)
+
+    def compute_output_shape(self, input_shape):
+        """(batch, sum of lengths, hidden)."""
+        return _joined_shape(input_shape, axis=1)
+
+
+@keras.saving.register_keras_serializable(package="bert4keras")
+class BatchConcat(keras.layers.Layer):
+    """Batches put together, the inverse of `BatchSplit`.
+
+    Call arguments:
+        inputs: list of tensors (batch, ...).
+
+    Returns:
+        A tensor (sum of batches, ...).
+
+    Example:
+        >>> BatchConcat()([keras.ops.ones((2, 3)), keras.ops.ones((1, 3))]).shape
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        """Join along the samples."""
+        return ops.concatenate(inputs, axis=0)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """The masks one after the other, or None if there is not one."""
+        return _join_masks(inputs, previous_mask, axis=0)
+
+    def compute_output_shape(self, input_shape):
+        """(sum of batches, ...)."""
+        return _joined_shape(input_shape, axis=0)
+
+
+def _join_masks(inputs, masks, axis):
+    if not masks or all(m is None for m in masks):
+        return None
+    masks = [
+        ops.ones(ops.shape(x)[:2], dtype="bool") if m is None else ops.cast(m, "bool")
+        for x, m in zip(inputs, masks, strict=True)
+    ]
+    return ops.concatenate(masks, axis=axis)
+
+
+def _joined_shape(shapes, axis):
+    sizes = [shape[axis] for shape in shapes]
+    joined = list(shapes[0])
+    joined[axis] = None if None in sizes else sum(sizes)
+    return tuple(joined)
+
+
+@keras.saving.register_keras_serializable(package="bert4keras")
+class BatchSplit(keras.layers.Layer):
+    """A batch cut into parts along its samples.
+
+    Part k ends at sample floor(batch * (parts[0] + .. + parts[k]) / sum(parts)), so
+    that no sample is lost or doubled.
+
+    Args:
+        parts: the parts' relative sizes, positive integers.
+
+    Call arguments:
+        inputs: tensor (batch, ...).
+
+    Returns:
+        A list of tensors, as many as `parts`.
+
+    Raises:
+        ValueError: if there are no parts, or one is not a positive integer.
+
+    Example:
+        >>> [x.shape[0] for x in BatchSplit([2, 1])(keras.ops.ones((6, 3)))]  # [4, 2]
+    """
+
+    def __init__(self, parts: list[int], **kwargs):
+        super().__init__(**kwargs)
+        parts = list(parts)
+        if not parts or any(not isinstance(p, int) or p < 1 for p in parts):
+            raise ValueError(
+                f"BatchSplit was given parts={parts}; "
+                "it must be a list of positive integers, such as [1, 1]."
+            )
+        self.parts = parts
+        self.supports_masking = True
+
+    def call(self, inputs):
+        """Cut along the samples."""
+        return self._split(inputs)
+
+    def _split(self, x):
+        return [x[start:end] for start, end in self._ends(ops.shape(x)[0])]
+
+    def _ends(self, size):
+        """Pairs of a part's first sample and the one after its last."""
+        sums, total = accumulate(self.parts, initial=0), sum(self.parts)
+        return pairwise([size * part // total for part in sums])
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """The mask, cut the same way."""
+        if previous_mask is None:
+            return [None] * len(self.parts)
+        return self._split(previous_mask)
+
+    def compute_output_shape(self, input_shape):
+        """As many shapes as parts."""
+        if input_shape[0] is None:
+            return [tuple(input_shape)] * len(self.parts)
+        ends = self._ends(input_shape[0])
+        return [(end - start, *input_shape[1:]) for start, end in ends]
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "parts": self.parts}
