@@ -91,7 +91,8 @@ def test_google_bert(reference):
     model = keras.Model(builder.inputs, list(outputs.values()))
     recorded = np.load(folder / "reference.npz")
     assert ((recorded["ids"] != 0) == recorded["mask"].astype(bool)).all()
-    found = dict(zip(outputs, run(model, [recorded["ids"], recorded["seg"]])))
+    values = run(model, [recorded["ids"], recorded["seg"]])
+    found = dict(zip(outputs, values, strict=True))
     real = recorded["mask"].astype(bool)
     for name in ("embedding", "layer_0", "layer_1"):
         assert_close(found[name][real], recorded[name][real])
