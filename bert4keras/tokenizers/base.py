@@ -151,7 +151,7 @@ class TokenizerBase:
             text = self.tokenize(text)
         elif isinstance(text, bytes) or not isinstance(text, Sequence):
             _checked_text(text)
-        return self.tokens_to_ids(text)
+        return self.tokens_to_ids(map(_checked_text, text))
 
     def _joined(self, first, second, maxlen, pattern, truncate_from):
         """Makes `(token_ids, segment_ids)` of the ids of one or two texts."""
@@ -233,7 +233,7 @@ def _checked_text(text: object) -> str:
     if not isinstance(text, str):
         raise TypeError(
             f"Found {type(text).__name__} {text!r:.60} where a text was expected: "
-            "pass a str."
+            "pass a str, or a list of tokens."
         )
     return text
 

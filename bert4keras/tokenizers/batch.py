@@ -43,6 +43,9 @@ class BatchEncoder:
         self._kinds = np.zeros(CODE_POINTS, np.int32)
         self._ids_of_run = BoundedCache(self._ids_of_text, CACHED_RUNS)
 
+    def __reduce__(self):
+        return type(self), (self._normalizer, self._ids_of_words)
+
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         result: list[list[int]] = []
         for chunk in _chunks(texts):

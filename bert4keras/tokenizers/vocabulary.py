@@ -47,7 +47,7 @@ def load_vocab(
             New ids then count the tokens of `startswith` first and after them the
             others that stay, in the order of the file. The special tokens are dropped
             too unless `startswith` names them.
-        startswith: the tokens that come first; only with `simplified`.
+        startswith: the tokens that come first; without `simplified` it says nothing.
 
     Returns:
         `token_dict`, from token to id. With `simplified`, `(token_dict, keep_tokens)`
@@ -67,11 +67,6 @@ def load_vocab(
     """
     token_dict = _read(Path(dict_path), encoding)
     if not simplified:
-        if startswith is not None:
-            raise ValueError(
-                "startswith orders a simplified vocabulary: pass "
-                "simplified=True with it."
-            )
         return token_dict
 
     first = list(startswith or [])

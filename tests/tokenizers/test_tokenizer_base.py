@@ -146,6 +146,8 @@ def test_what_is_no_text(text):
         letters().tokenize(text)
     with pytest.raises(TypeError, match=f"Found {type(text).__name__}"):
         letters().encode_batch(["a", text])
+    with pytest.raises(TypeError, match=f"Found {type(text).__name__}"):
+        letters().encode(["a", text])
 
 
 def test_unknown_options():

@@ -1,4 +1,5 @@
 import copy
+import doctest
 import gzip
 import json
 import pickle
@@ -8,9 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert4keras.tokenizers import Tokenizer
+from bert4keras.tokenizers import (
+    Tokenizer,
+    base,
+    batch,
+    sentencepiece,
+    vocabulary,
+    wordpiece,
+)
 from bert4keras.tokenizers import normalization as chars
-from bert4keras.tokenizers.batch import CHUNK
 
 pytestmark = pytest.mark.pure
 
@@ -20,7 +27,8 @@ PIECES = (
     "中文 试 卷 か ab abc playing Playing Σ σ ΑΣ ΌΣΟΣ İ ß ŉ é e\u0301\u0327 Ǖ \u0344 "
     "한국 가 か\u3099 が \u1715 \u1b44\u302e \U0001d15f\u0345 \U0001d165\u1715 ≠ "
     "\u037e \u1fef \uf900 \U0002f800 \ufffd \x00 \x1c \x85 \u200b \u2028 \u3000 \xa0 "
-    "\u034f \ufe0f \U0001f600 \U000e0001 [MASK] [CLS] [UNK] [unused1] ## ##a a## ... —— “”"
+    "\u034f \ufe0f \U0001f600 \U000e0001 [MASK] [CLS] [UNK] [unused1] ## ##a a## "
+    "... —— “”"
 )
 FRAGMENTS = PIECES.split(" ")
 FRAGMENTS += [" ", "\t", "\r\n", "\n", "\ud800", "x" * 201, "é" * 101]
@@ -83,8 +91,8 @@ def test_ids_are_those_of_google(reference, case):
     with gzip.open(folder / "tokenizer" / "ids.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file]
     assert len(rows) == 4200
-    batch, _ = tokenizer.encode_batch([row["text"] for row in rows])
-    for row, ids in zip(rows, batch, strict=True):
+    encoded, _ = tokenizer.encode_batch([row["text"] for row in rows])
+    for row, ids in zip(rows, encoded, strict=True):
         assert ids[1:-1] == row[case]
         assert tokenizer.encode(row["text"])[0] == ids
         tokens = tokenizer.tokenize(row["text"])
@@ -113,7 +121,8 @@ def test_form_of_every_character(lower):
 
 
 # Ranges whose properties are the same in every version of Unicode since 8.0; without
-# the sigma, which the other program lowers without looking at its neighbours.
+# the sigma, which the other program lowers without looking at its neighbours, and
+# without "[", for it takes special tokens out of a text.
 SETTLED = [(0x20, 0x241), (0x3B1, 0x481), (0x2010, 0x2026), (0x3000, 0x3029)]
 SETTLED += [(0x3041, 0x3096), (0x4E00, 0x9FA5), (0xAC00, 0xD7A3), (0xFF01, 0xFF5E)]
 
@@ -121,6 +130,7 @@ SETTLED += [(0x3041, 0x3096), (0x4E00, 0x9FA5), (0xAC00, 0xD7A3), (0xFF01, 0xFF5
 def test_ids_are_those_of_tokenizers():
     tokenizers = pytest.importorskip("tokenizers")
     settled = [chr(c) for first, last in SETTLED for c in range(first, last + 1)]
+    settled.remove("[")
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ab", "##ab"]
     tokens += [mark + ch for mark in ("", "##") for ch in settled if ch.strip()]
     vocabulary = {token: i for i, token in enumerate(tokens)}
@@ -169,8 +179,8 @@ def test_batch_is_one_by_one(tokenizer, data):
 
 
 def test_batch_larger_than_a_chunk():
-    texts = ["中文ab " * 30, "", "ΑΣ b", "x" * 300] * (CHUNK // 200)
-    assert sum(map(len, texts)) > 2 * CHUNK
+    texts = ["中文ab " * 30, "", "ΑΣ b", "x" * 300] * (batch.CHUNK // 200)
+    assert sum(map(len, texts)) > 2 * batch.CHUNK
     single = {text: UNCASED.encode(text)[0] for text in set(texts)}
     assert UNCASED.encode_batch(texts)[0] == [single[text] for text in texts]
 
@@ -303,8 +313,8 @@ def test_pre_tokenize():
         [10, 11, 12, 13],
         [14],
     ]
-    batch = [text, ("中文", text)]
-    assert tokenizer.encode_batch(batch)[0] == [
+    texts = [text, ("中文", text)]
+    assert tokenizer.encode_batch(texts)[0] == [
         tokenizer.encode(text)[0],
         tokenizer.encode("中文", text)[0],
     ]
@@ -370,6 +380,11 @@ def test_unknown_ids():
     with pytest.raises(ValueError, match=f"No token has the id {len(IDS)}"):
         CASED.id_to_token(len(IDS))
     assert CASED.token_to_id("not there") == IDS["[UNK]"]
+
+
+def test_examples_in_the_documentation():
+    for module in (base, batch, chars, sentencepiece, vocabulary, wordpiece):
+        assert doctest.testmod(module).failed == 0
 
 
 def test_caches_stay_bounded():
