@@ -107,13 +107,14 @@ class PaddedBatches:
     Example:
 
     >>> batches = PaddedBatches([[[7, 8, 9], [5]]], labels=[1, 0], batch_size=2)
-    >>> (token_ids,), labels = batches.in_order(0)
+    >>> token_ids, labels = batches.in_order(0)
     >>> token_ids
     array([[7, 8, 9],
            [5, 0, 0]])
 
-    Then `model.fit(batches.forfit(), steps_per_epoch=len(batches))`,
-    `model.evaluate(batches.foreval())` and `model.predict(batches.fortest())`.
+    Then `model.fit(batches.forfit(), steps_per_epoch=len(batches), shuffle=False)` (or
+    Keras warns that it leaves the order alone), `model.evaluate(batches.foreval())` and
+    `model.predict(batches.fortest())`.
     """
 
     def __init__(
@@ -130,6 +131,13 @@ class PaddedBatches:
         window: int = 50,
         seed: int = 0,
     ):
+        for name, number in {
+            "batch_size": batch_size,
+            "window": window,
+            "pad_to_multiple": pad_to_multiple,
+        }.items():
+            if number < 1:
+                raise ValueError(f"{name} is {number}; expected at least 1")
         self.names = list(inputs) if isinstance(inputs, dict) else None
         self.columns = list(inputs.values() if self.names else inputs)
         self.labels, self.sample_weights = labels, sample_weights
@@ -157,10 +165,10 @@ class PaddedBatches:
         """The examples with these indices as one batch `(x, y, sample_weight)`.
 
         `y` and `sample_weight` are there only if they were given. `x` is a tuple of the
-        columns, or a dictionary.
+        columns, or the only one, or a dictionary.
         """
         columns = [self._pad(c, indices, self.padding_value) for c in self.columns]
-        x = tuple(columns)
+        x = tuple(columns) if len(columns) > 1 else columns[0]
         if self.names:
             x = dict(zip(self.names, columns, strict=True))
         if self.labels is None:
@@ -254,7 +262,10 @@ class PaddedBatches:
         )
 
     def _checked_lengths(self, aligned: bool) -> np.ndarray:
-        """The total length of each example, after checking that all fits together."""
+        """The length of each example, after checking that all fits together.
+
+        Of columns that are not aligned, the sum of their lengths.
+        """
         names = self.names or range(len(self.columns))
         parts = {f"inputs[{n!r}]": c for n, c in zip(names, self.columns, strict=True)}
         if not parts:
@@ -262,6 +273,11 @@ class PaddedBatches:
         if self.sample_weights is not None and self.labels is None:
             raise ValueError("sample_weights were given without labels")
         lengths = {name: _sequence_lengths(name, c) for name, c in parts.items()}
+        for name, found in lengths.items():
+            for i in np.flatnonzero(found == 0)[:1]:
+                raise ValueError(
+                    f"example {i}: {name} is empty; expected at least one element"
+                )
         if self.labels is not None:
             parts["labels"] = self.labels
             if self.label_padding is not None:
@@ -282,6 +298,8 @@ class PaddedBatches:
                     f"length {lengths[name][i]}; expected equal lengths (or "
                     "aligned=False)"
                 )
+        if aligned:
+            return lengths[first]
         return sum(lengths[name] for name in lengths if name != "labels")
 
 

@@ -20,8 +20,8 @@ import numpy as np
 def as_keras_batch(batch) -> tuple:
     """A batch in the form that Keras 3 expects.
 
-    Lists become tuples, since Keras takes a list for several batches' worth; missing
-    targets (`None`) at the end are left out; inputs alone become `(x,)`.
+    Lists become tuples, since `tf.data` would stack a list; missing targets (`None`) at
+    the end are left out; inputs alone become `(x,)`.
     """
     if not isinstance(batch, (tuple, list)):
         batch = (batch,)

@@ -70,13 +70,14 @@ class DataGenerator:
             TypeError: if that would use the data up.
         """
         if self.steps is None:
-            if iter(self.data) is self.data:
+            samples = iter(self.data)
+            if samples is self.data:
                 raise TypeError(
                     f"the data are a {type(self.data).__name__}, which has no length "
                     "and can be read only once; give model.fit a steps_per_epoch of "
                     "your choice"
                 )
-            self.steps = _steps(sum(1 for _ in self.data), self.batch_size)
+            self.steps = _steps(sum(1 for _ in samples), self.batch_size)
         return self.steps
 
     def sample(self, random: bool = False) -> Iterator[tuple[bool, Any]]:

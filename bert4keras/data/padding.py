@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 
 import numpy as np
 
@@ -84,8 +84,8 @@ def truncate_sequences(
 
     Raises:
         ValueError: if `maxlen` is negative or `indices` are not one for each.
-        IndexError: if an index would point outside before enough has left. Nothing
-            has been cut then.
+        IndexError: if an index would point outside before enough has left.
+        TypeError: if a sequence is no list. Nothing has been cut in any case.
 
     Example:
 
@@ -94,7 +94,7 @@ def truncate_sequences(
     """
     if maxlen < 0:
         raise ValueError(f"maxlen is {maxlen}; expected 0 or more")
-    if isinstance(indices, int):
+    if np.ndim(indices) == 0:
         indices = [indices] * len(sequences)
     elif len(indices) != len(sequences):
         raise ValueError(
@@ -102,6 +102,11 @@ def truncate_sequences(
             "each, or a single integer for all"
         )
     present = [(x, i) for x, i in zip(sequences, indices, strict=True) if x is not None]
+    for x, _ in present:
+        if not isinstance(x, MutableSequence):
+            raise TypeError(
+                f"found a {type(x).__name__}; expected lists, which are cut in place"
+            )
     remaining = _balanced_lengths([len(x) for x, _ in present], maxlen)
     cuts = [
         _cut(len(x), kept, i) for (x, i), kept in zip(present, remaining, strict=True)
@@ -133,7 +138,12 @@ def _dense(x, seq_dims: int, value: float, mode: str) -> np.ndarray:
         if seq_dims > 1 and hasattr(x, "__len__"):
             x = sequence_padding(x, None, value, seq_dims - 1, mode)
         else:
-            x = np.asarray(x)
+            try:
+                x = np.asarray(x)
+            except ValueError as error:
+                raise ValueError(
+                    f"found a ragged sequence, {x!r}; increase seq_dims to pad it"
+                ) from error
     if x.ndim < seq_dims:
         raise ValueError(
             f"found an element of {x.ndim} dimensions, {x!r}; expected sequences "
@@ -157,7 +167,9 @@ def _common_tail_and_dtype(
             "pad them too (seq_dims) or make them equal"
         )
     dtype = np.result_type(*{x.dtype for x in telling})
-    if dtype.kind in "iub" and np.asarray(value).astype(dtype) != value:
+    with np.errstate(invalid="ignore"):
+        stored = np.asarray(value).astype(dtype)
+    if dtype.kind in "iub" and stored != value:
         raise ValueError(
             f"the padding value {value} cannot be stored as {dtype}; give the "
             "sequences in a dtype that holds it"

@@ -43,7 +43,9 @@ def text_segmentate(
 
 
 def _segments(text: str, maxlen: int, seps, strips: str | None) -> list[str]:
-    text = text.strip().strip(strips)
+    unstripped = None
+    while text != unstripped:
+        unstripped, text = text, text.strip().strip(strips)
     if len(text) <= maxlen or not seps:
         return [text] if text else []
     sep, *weaker = seps
