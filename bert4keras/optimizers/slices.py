@@ -1,0 +1,111 @@
+"""Buffers of TensorFlow's sparse gradients, as gradient accumulation keeps them."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+
+class SliceBuffers:
+    """For each variable with an `IndexedSlices` gradient: all its slices so far.
+
+    The big batch's gradient is the concatenation of the micro-batches' slices, not
+    their sum: a token that occurs twice has two. Their number varies, so they are held
+    in TensorFlow variables of unknown length rather than in Keras variables.
+    """
+
+    def __init__(self):
+        self._buffers = {}
+
+    def holds(self, index: int) -> bool:
+        return index in self._buffers and not _in_xla()
+
+    def create(self, grads, indices, strategy):
+        """Adds empty buffers for those gradients that are slices and have none."""
+        import tensorflow as tf
+
+        if _in_xla():
+            return
+        for gradient, index in zip(grads, indices, strict=True):
+            if isinstance(gradient, tf.IndexedSlices) and index not in self._buffers:
+                with tf.init_scope(), strategy.scope():
+                    self._buffers[index] = _new_buffer(
+                        np.zeros([0, *gradient.values.shape[1:]]),
+                        np.zeros([0]),
+                        gradient.values.dtype,
+                        gradient.indices.dtype,
+                    )
+
+    def append(self, extended, index, gradient):
+        import tensorflow as tf
+
+        def append(buffer, new):
+            buffer.assign(tf.concat([buffer.read_value(), new], axis=0))
+
+        values, indices = self._buffers[index]
+        extended.update(values, append, args=(gradient.values,), group=False)
+        extended.update(indices, append, args=(gradient.indices,), group=False)
+
+    def mean(self, index, gradient, steps):
+        """The slices held and those of `gradient`, divided by `steps`."""
+        import tensorflow as tf
+
+        values, indices = self._buffers[index]
+        values, indices = values.read_value(), indices.read_value()
+        values = tf.concat([values, gradient.values], axis=0) / steps
+        indices = tf.concat([indices, gradient.indices], axis=0)
+        return tf.IndexedSlices(values, indices, gradient.dense_shape)
+
+    def clear(self, extended):
+        def clear(buffer):
+            buffer.assign(buffer.read_value()[:0])
+
+        for buffers in self._buffers.values():
+            for buffer in buffers:
+                extended.update(buffer, clear, group=False)
+
+    def save(self, store):
+        for index, (values, indices) in self._buffers.items():
+            store[f"slices_{index}_values"] = values.numpy()
+            store[f"slices_{index}_indices"] = indices.numpy()
+
+    def load(self, store, sums):
+        """Restores what `save` stored; other backends add it to the dense `sums`."""
+        for key in list(store.keys()):
+            if not key.startswith("slices_") or not key.endswith("_values"):
+                continue
+            index = int(key.split("_")[1])
+            values = np.asarray(store[key])
+            indices = np.asarray(store[f"slices_{index}_indices"])
+            if keras.backend.backend() == "tensorflow":
+                self._buffers[index] = _new_buffer(
+                    values, indices, values.dtype, indices.dtype
+                )
+            else:
+                total = keras.ops.convert_to_numpy(sums[index]).copy()
+                np.add.at(total, indices, values)
+                sums[index].assign(total)
+
+
+def _new_buffer(values, indices, values_dtype, indices_dtype):
+    import tensorflow as tf
+
+    return tuple(
+        tf.Variable(
+            tf.cast(array, dtype),
+            shape=tf.TensorShape([None, *array.shape[1:]]),
+            trainable=False,
+        )
+        for array, dtype in ((values, values_dtype), (indices, indices_dtype))
+    )
+
+
+def _in_xla() -> bool:
+    """Whether the TensorFlow function being traced will be compiled by XLA."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    graph = tf.compat.v1.get_default_graph()
+    return bool(control_flow_util.GraphOrParentsInXlaContext(graph))
