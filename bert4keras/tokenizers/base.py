@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 
 # A text, or the tokens that `tokenize` made of it.
 Text = str | Sequence[str]
@@ -177,7 +178,7 @@ class TokenizerBase:
             return -1 - (self._token_end is not None)
         if truncate_from == "left":
             return int(self._token_start is not None)
-        if isinstance(truncate_from, int):
+        if isinstance(truncate_from, Integral):
             return truncate_from
         raise ValueError(
             f"truncate_from is {truncate_from!r}: expected 'right', 'left' or an index."
