@@ -101,7 +101,7 @@ def child(library: str, folder: Path) -> None:
     """One measurement, in a process of its own; prints seconds and memory."""
     import keras
 
-    import bert4keras.models
+    import bert4keras.models  # noqa: F401 - not to be timed
 
     if library == "keras-hub":
         import keras_hub  # noqa: F401
