@@ -39,7 +39,11 @@ def assert_same(found, expected):
     assert found.tobytes() == expected.tobytes()  # NaNs and signed zeros too
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=50,
+)
 @given(st.dictionaries(NAMES, ARRAYS, max_size=8), st.integers(1, 4))
 def test_round_trip(tmp_path, tensors, num_shards):
     prefix = tmp_path / "model.ckpt"
