@@ -113,7 +113,36 @@ class DerivedOptimizer:
     def learning_rate_multiplier(self, variable) -> float:
         return 1.0
 
+    def patterns(self) -> dict[str, tuple[str, ...]]:
+        """The trick's arguments that select variables, and their patterns."""
+        return {}
+
+    # What tricks ask.
+
+    @property
+    def in_real_update(self) -> bool:
+        """Whether the base is updating variables now."""
+        return self._capture.depth > 0
+
+    def matches(self, variable, patterns) -> bool:
+        """Whether one of `patterns` is a part of the variable's path."""
+        return any(pattern in variable_path(variable) for pattern in patterns)
+
     # What Keras calls.
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        paths = [variable_path(variable) for variable in variables]
+        for argument, patterns in self.patterns().items():
+            for pattern in patterns:
+                if not any(pattern in path for path in paths):
+                    warnings.warn(
+                        f"The pattern {pattern!r} of `{argument}` matches none of the "
+                        f"variables: {', '.join(paths)}.",
+                        stacklevel=2,
+                    )
 
     def apply(self, grads, trainable_variables=None):
         with self._capture.real_update():
@@ -221,21 +250,6 @@ class DerivedOptimizer:
         ):
             return self.adam_weight_decay
         return self.weight_decay
-
-    # Patterns.
-
-    def _matches(self, variable, patterns) -> bool:
-        return any(pattern in variable_path(variable) for pattern in patterns)
-
-    def _warn_unmatched(self, argument, patterns, variables):
-        paths = [variable_path(variable) for variable in variables]
-        for pattern in patterns:
-            if not any(pattern in path for path in paths):
-                warnings.warn(
-                    f"The pattern {pattern!r} of `{argument}` matches none of the "
-                    f"variables: {', '.join(paths)}.",
-                    stacklevel=2,
-                )
 
     # Serialization.
 
