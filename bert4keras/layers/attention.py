@@ -5,9 +5,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from bert4keras.layers.recompute import RecomputableLayer, draw_seed
 from bert4keras.layers.scores import (
     apply_rotary_position_embeddings,
     check_normalization,
+    check_rotary_size,
     fused_attention,
     normalize_scores,
 )
@@ -67,7 +69,7 @@ class HeadMixing(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(RecomputableLayer):
     """Attention of several heads whose queries and keys may have a size of their own.
 
     Per head: A = normalize(Q K^T / sqrt(key_size) + bias), output A V; the heads side
@@ -107,6 +109,8 @@ class MultiHeadAttention(keras.layers.Layer):
         value_heads: heads of the values; None is `heads`. Another number needs talking
             heads after the normalization.
         talking_initializer: initializer of the matrices that mix heads.
+        recompute: whether training keeps the inputs only and computes the attention
+            again for its gradients; see `RecomputableLayer`.
 
     Call arguments:
         inputs: `[query, key, value]`, float tensors (batch, length, hidden), followed
@@ -175,9 +179,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.talking_initializer = keras.initializers.get(talking_initializer)
         self.supports_masking = True
         if attention_dropout:
-            self.dropout = keras.layers.Dropout(
-                attention_dropout, dtype=self.dtype_policy
-            )
+            self.seed_generator = keras.random.SeedGenerator()
 
     def _check_arguments(self, normalization):
         sizes = "heads", "key_heads", "value_heads", "head_size", "out_dim", "key_size"
@@ -243,16 +245,27 @@ class MultiHeadAttention(keras.layers.Layer):
     def call(self, inputs, mask=None, a_bias=None, p_bias=None, training=None):
         """Project, attend, project back."""
         self._check_inputs(inputs, a_bias, p_bias)
+        seed = None
+        if self.attention_dropout and training:
+            seed = draw_seed(self.seed_generator)
+
+        def attend(*tensors):
+            return self._attend(tensors, mask, a_bias, p_bias, seed)
+
+        return self.compute(attend, inputs, training)
+
+    def _attend(self, inputs, mask, a_bias, p_bias, seed):
         query, key, value = inputs[:3]
         queries = _split_heads(self.query_dense(query), self.key_heads, self.key_size)
         keys = _split_heads(self.key_dense(key), self.key_heads, self.key_size)
-        values = _split_heads(self.value_dense(value), self.value_heads, self.head_size)
+        values = self.value_dense(value)
+        values = _split_heads(values, self.value_heads, self.head_size)
         outputs, scores = self.pay_attention_to(
             [queries, keys, values, *inputs[3:]],
             mask,
             a_bias=a_bias,
             p_bias=p_bias,
-            training=training,
+            seed=seed,
         )
         shape = ops.shape(outputs)
         width = self.value_heads * self.head_size
@@ -277,10 +290,10 @@ class MultiHeadAttention(keras.layers.Layer):
                 "p_bias='typical_relative' adds the same vectors to keys and values, "
                 f"but key_size={self.key_size} and head_size={self.head_size} differ."
             )
+        if p_bias == "rotary":
+            check_rotary_size(inputs[-1], self.key_size)
 
-    def pay_attention_to(
-        self, inputs, mask=None, a_bias=None, p_bias=None, training=None
-    ):
+    def pay_attention_to(self, inputs, mask=None, a_bias=None, p_bias=None, seed=None):
         """Attention itself, the part that variants override.
 
         Args:
@@ -288,7 +301,7 @@ class MultiHeadAttention(keras.layers.Layer):
             mask: list of padding masks; that of the values counts.
             a_bias: as for the layer's call.
             p_bias: as for the layer's call.
-            training: whether dropout is active.
+            seed: of the weights' dropout; None without it.
 
         Returns:
             Outputs (batch, query length, value heads, head_size), and the scores before
@@ -302,7 +315,7 @@ class MultiHeadAttention(keras.layers.Layer):
         positions = inputs[-1] if p_bias else None
         if p_bias == "rotary":
             queries, keys = apply_rotary_position_embeddings(positions, queries, keys)
-        if self._is_fused(p_bias, training):
+        if self._is_fused(p_bias, seed):
             if p_bias == "t5_relative":
                 positions = ops.transpose(positions, (2, 0, 1))[None] * self._scale
                 bias = positions if bias is None else bias + positions
@@ -311,8 +324,8 @@ class MultiHeadAttention(keras.layers.Layer):
             return outputs, None
         scores = self._scores(queries, keys, positions, p_bias)
         weights = normalize_scores(scores, self.normalization, keep, bias)
-        if self.attention_dropout:
-            weights = self.dropout(weights, training=training)
+        if seed is not None:
+            weights = keras.random.dropout(weights, self.attention_dropout, seed=seed)
         if self.weight_mixing is not None:
             weights = self.weight_mixing(weights)
         outputs = ops.einsum("bhqk,bkhd->bqhd", weights, values)
@@ -324,14 +337,14 @@ class MultiHeadAttention(keras.layers.Layer):
     def _scale(self):
         return self.key_size**-0.5 if self.attention_scale else 1.0
 
-    def _is_fused(self, p_bias, training):
+    def _is_fused(self, p_bias, seed):
         """Whether nothing needs the scores or the weights themselves."""
         return not (
             self.normalization != "softmax"
             or self.talking_heads
             or self.return_attention_scores
             or p_bias == "typical_relative"
-            or (self.attention_dropout and training)
+            or seed is not None
         )
 
     def _scores(self, queries, keys, positions, p_bias):
@@ -349,6 +362,13 @@ class MultiHeadAttention(keras.layers.Layer):
         """The mask of the queries; scores have none."""
         query_mask = mask[0] if mask else None
         return [query_mask, None] if self.return_attention_scores else query_mask
+
+    def compute_output_spec(
+        self, inputs, mask=None, a_bias=None, p_bias=None, training=None
+    ):
+        """Shapes and dtypes; refuses inputs that do not fit as the model is built."""
+        self._check_inputs(inputs, a_bias, p_bias)
+        return super().compute_output_spec(inputs)
 
     def compute_output_shape(self, input_shape):
         """(batch, query length, out_dim), and the scores' shape if returned."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import keras
 
 from bert4keras import activations
+from bert4keras.layers.recompute import RecomputableLayer
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
-class FeedForward(keras.layers.Layer):
+class FeedForward(RecomputableLayer):
     """Two dense layers at every position, plain or gated.
 
     One activation: f(x W_1) W_2 (Vaswani et al., arXiv 1706.03762, equation 2).
@@ -20,6 +21,8 @@ class FeedForward(keras.layers.Layer):
         activation: an activation, or a list of them for the gated form.
         use_bias: whether the dense layers have a bias.
         kernel_initializer: initializer of the kernels.
+        recompute: whether training keeps the inputs only and computes the layer again
+            for its gradients; see `RecomputableLayer`.
 
     Call arguments:
         inputs: float tensor (batch, length, hidden).
@@ -77,8 +80,11 @@ class FeedForward(keras.layers.Layer):
         self.output_dense = self._dense(input_shape[-1], "output")
         self.output_dense.build((*input_shape[:-1], self.units))
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         """Project, activate, multiply, project back."""
+        return self.compute(self._feed_forward, [inputs], training)
+
+    def _feed_forward(self, inputs):
         x = self.inner_denses[0](inputs)
         for dense in self.inner_denses[1:]:
             x = x * dense(inputs)

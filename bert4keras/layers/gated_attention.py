@@ -7,15 +7,17 @@ from keras import ops
 
 from bert4keras import activations
 from bert4keras.layers.normalization import ScaleOffset
+from bert4keras.layers.recompute import RecomputableLayer, draw_seed
 from bert4keras.layers.scores import (
     apply_rotary_position_embeddings,
     check_normalization,
+    check_rotary_size,
     normalize_scores,
 )
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
-class GatedAttentionUnit(keras.layers.Layer):
+class GatedAttentionUnit(RecomputableLayer):
     """Attention of one head and a gated feed-forward layer in one.
 
     activation(x W) is split into u, v and z of widths units, units and key_size;
@@ -34,6 +36,8 @@ class GatedAttentionUnit(keras.layers.Layer):
         attention_scale: whether scores are divided by sqrt(key_size).
         attention_dropout: rate at which weights are dropped in training, or None.
         kernel_initializer: initializer of the kernels.
+        recompute: whether training keeps the inputs only and computes the unit again
+            for its gradients; see `RecomputableLayer`.
 
     Call arguments:
         inputs: float tensor (batch, length, hidden), or a list of it (of three tensors
@@ -87,9 +91,7 @@ class GatedAttentionUnit(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_masking = True
         if attention_dropout:
-            self.dropout = keras.layers.Dropout(
-                attention_dropout, dtype=self.dtype_policy
-            )
+            self.seed_generator = keras.random.SeedGenerator()
 
     def _dense(self, units, name, input_shape, activation=None):
         dense = keras.layers.Dense(
@@ -130,20 +132,30 @@ class GatedAttentionUnit(keras.layers.Layer):
             inputs, mask = [inputs], [mask]
         masks = mask or [None] * len(inputs)
         first = 1 if self.self_attention else 3
-        self._check_inputs(len(inputs), first, a_bias, p_bias)
+        self._check_inputs(inputs, a_bias, p_bias)
+        seed = None
+        if self.attention_dropout and training:
+            seed = draw_seed(self.seed_generator)
+        keep = masks[first - 1]
+        if keep is not None:
+            keep = ops.cast(keep, "bool")[:, None]
+
+        def attend(*tensors):
+            bias = tensors[first] if a_bias else None
+            return self._attend(tensors, keep, bias, p_bias, seed)
+
+        return self.compute(attend, inputs, training)
+
+    def _attend(self, inputs, keep, bias, p_bias, seed):
         gates, queries, keys, values = self._project(inputs)
         if p_bias:
             queries, keys = apply_rotary_position_embeddings(inputs[-1], queries, keys)
         scores = ops.einsum("bqd,bkd->bqk", queries, keys)
         if self.attention_scale:
             scores = scores / self.key_size**0.5
-        keep = masks[first - 1]
-        if keep is not None:
-            keep = ops.cast(keep, "bool")[:, None]
-        bias = inputs[first] if a_bias else None
         weights = normalize_scores(scores, self.normalization, keep, bias)
-        if self.attention_dropout:
-            weights = self.dropout(weights, training=training)
+        if seed is not None:
+            weights = keras.random.dropout(weights, self.attention_dropout, seed=seed)
         return self.output_dense(gates * ops.einsum("bqk,bkd->bqd", weights, values))
 
     def _project(self, inputs):
@@ -157,25 +169,36 @@ class GatedAttentionUnit(keras.layers.Layer):
             keys, values = self.key_dense(inputs[1]), self.value_dense(inputs[2])
         return gates, self.query_scale(queries), self.key_scale(keys), values
 
-    def _check_inputs(self, number, first, a_bias, p_bias):
+    def _check_inputs(self, inputs, a_bias, p_bias):
+        number = len(inputs) if isinstance(inputs, list | tuple) else 1
         if p_bias not in (None, False, "rotary"):
             raise ValueError(
                 f"GatedAttentionUnit was called with p_bias={p_bias!r}; "
                 "choose 'rotary' or None."
             )
-        expected = first + bool(a_bias) + bool(p_bias)
+        expected = 1 if self.self_attention else 3
+        expected += bool(a_bias) + bool(p_bias)
         if number != expected:
             raise ValueError(
                 f"GatedAttentionUnit was called with {number} inputs, but "
                 f"self_attention={self.self_attention}, a_bias={a_bias!r} and "
                 f"p_bias={p_bias!r} need {expected}."
             )
+        if p_bias:
+            check_rotary_size(inputs[-1], self.key_size)
 
     def compute_mask(self, inputs, previous_mask=None):
         """The mask of the first input."""
         if isinstance(previous_mask, list | tuple):
             return previous_mask[0]
         return previous_mask
+
+    def compute_output_spec(
+        self, inputs, mask=None, a_bias=None, p_bias=None, training=None
+    ):
+        """Shape and dtype; refuses inputs that do not fit as the model is built."""
+        self._check_inputs(inputs, a_bias, p_bias)
+        return super().compute_output_spec(inputs)
 
     def compute_output_shape(self, input_shape):
         """The shape of the first input."""

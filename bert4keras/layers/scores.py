@@ -96,13 +96,17 @@ def apply_rotary_position_embeddings(sinusoidal, *tensors):
     return rotated[0] if len(rotated) == 1 else rotated
 
 
-def _rotate(sinusoidal, x):
-    size = x.shape[-1]
+def check_rotary_size(sinusoidal, size: int) -> None:
+    """Raise a ValueError unless the positions have the size of queries and keys."""
     if sinusoidal.shape[-1] != size:
         raise ValueError(
             f"rotary positions have size {sinusoidal.shape[-1]}, but queries and keys "
             f"have {size}; make them with SinusoidalPositionEmbedding({size}, 'zero')."
         )
+
+
+def _rotate(sinusoidal, x):
+    check_rotary_size(sinusoidal, x.shape[-1])
     if len(x.shape) == 4:
         sinusoidal = sinusoidal[:, :, None]
     dtype = x.dtype
