@@ -25,6 +25,9 @@ from bert4keras.data.text import (
     text_segmentate,
 )
 
+# Made Python 2 print Chinese readably; scripts still import it.
+uniout = None
+
 __all__ = [
     "DataGenerator",
     "convert_to_str",

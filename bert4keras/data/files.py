@@ -23,8 +23,9 @@ def open(  # the name that scripts import
 
     Example:
 
-        lines = open("corpus.txt", encoding="utf-8", indexable=True)
-        len(lines), lines[1000]
+    >>> with open(__file__, encoding="utf-8", indexable=True) as lines:
+    ...     lines[0][3:13]
+    'Text files'
     """
     if not indexable:
         if "b" in mode:

@@ -112,6 +112,11 @@ class DataGenerator:
     def forfit(self, random: bool = True):
         """The batches over and over, shuffled anew in each pass, for `model.fit`.
 
+        Give `fit` also `steps_per_epoch=len(self)`, and `shuffle=False` lest Keras warn
+        that it leaves the order alone. Not for `validation_data`: JAX and PyTorch would
+        get the first two batches again in each epoch and miss the last two;
+        `PaddedBatches.foreval` or a loop over `self` is right there.
+
         Returns:
             A generator of `(x, y)`; on the TensorFlow backend a `tf.data.Dataset` of
             them, because Keras would take the lengths of a generator's first batches
