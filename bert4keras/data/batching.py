@@ -7,7 +7,7 @@ every epoch still sees other batches in another order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 import numpy as np
@@ -99,6 +99,9 @@ class PaddedBatches:
             columns; `False` for an encoder's and a decoder's inputs.
         window: see `bucket_batches`.
         seed: of the shuffling.
+
+    Attributes:
+        lengths: the length of each example; of unaligned columns the sum of theirs.
 
     Raises:
         ValueError: if columns, labels or weights differ in number, or the sequences of
@@ -196,7 +199,7 @@ class PaddedBatches:
                 yield self.gather(indices)
             batch = 0
 
-    def forfit(self, epoch: int = 0, batch: int = 0):
+    def forfit(self, epoch: int = 0, batch: int = 0) -> Iterable[tuple]:
         """Training batches without end, bucketed by length, for `model.fit`.
 
         Give `fit` also `steps_per_epoch=len(self)`. Training that was interrupted goes
@@ -214,7 +217,7 @@ class PaddedBatches:
 
         return endless_feed(lambda: self.batches(epoch, batch), self._spec())
 
-    def foreval(self):
+    def foreval(self) -> Iterable[tuple]:
         """Every example once, sorted by length: for `evaluate` and `validation_data`.
 
         Returns:
@@ -229,7 +232,7 @@ class PaddedBatches:
 
         return finite_feed(sorted_batch, len(self), self._spec())
 
-    def fortest(self):
+    def fortest(self) -> Iterable[tuple]:
         """Every example once, in the order given: for `predict`.
 
         Returns:

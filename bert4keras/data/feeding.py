@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 
-def as_keras_batch(batch) -> tuple:
+def as_keras_batch(batch: object) -> tuple:
     """A batch in the form that Keras 3 expects.
 
     Lists become tuples, since `tf.data` would stack a list; missing targets (`None`) at
@@ -33,7 +33,7 @@ def as_keras_batch(batch) -> tuple:
 
 def endless_feed(
     start: Callable[[], Iterator[tuple]], spec: tuple | None = None
-) -> Iterator[tuple]:
+) -> Iterable[tuple]:
     """An endless sequence of batches, as `model.fit` takes it.
 
     Args:
@@ -56,7 +56,9 @@ def endless_feed(
     return tensorflow_dataset(start, spec)
 
 
-def finite_feed(get: Callable[[int], tuple], steps: int, spec: tuple):
+def finite_feed(
+    get: Callable[[int], tuple], steps: int, spec: tuple
+) -> Iterable[tuple]:
     """`steps` batches, as `model.evaluate` and `predict` take them any number of times.
 
     Args:
@@ -105,7 +107,7 @@ def open_spec(batches: list[tuple]) -> tuple:
 
 def tensorflow_dataset(
     start: Callable[[], Iterable[tuple]], spec: tuple, steps: int | None = None
-):
+) -> Iterable[tuple]:
     """A `tf.data.Dataset` of batches whose open lengths are `None` in `spec`."""
     import tensorflow as tf
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 
@@ -14,7 +15,7 @@ def open(  # the name that scripts import
     encoding: str | None = None,
     errors: str = "strict",
     indexable: bool = False,
-):
+) -> IO | IndexedLines:
     """Python's `open`, which can also give a text file's lines by number.
 
     Args:

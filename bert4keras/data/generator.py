@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ class DataGenerator:
             "that loops over self.sample(random) and yields batches"
         )
 
-    def forfit(self, random: bool = True):
+    def forfit(self, random: bool = True) -> Iterable[tuple]:
         """The batches over and over, shuffled anew in each pass, for `model.fit`.
 
         Give `fit` also `steps_per_epoch=len(self)`, and `shuffle=False` lest Keras warn
@@ -126,7 +126,7 @@ class DataGenerator:
 
         return endless_feed(lambda: map_generator(as_keras_batch, self._passes(random)))
 
-    def fortest(self, random: bool = False):
+    def fortest(self, random: bool = False) -> Iterable[tuple]:
         """The inputs over and over, for `model.predict(..., steps=len(self))`.
 
         Returns:
@@ -139,8 +139,13 @@ class DataGenerator:
         )
 
     def to_dataset(
-        self, types, shapes, names=None, padded_batch: bool = False, random: bool = True
-    ):
+        self,
+        types: Any,
+        shapes: Any,
+        names: str | Sequence | None = None,
+        padded_batch: bool = False,
+        random: bool = True,
+    ) -> Iterable:
         """A `tf.data.Dataset` of batches, for a subclass that yields single samples.
 
         Args:
