@@ -16,6 +16,7 @@ from bert4keras.layers.merging import (
 from bert4keras.layers.normalization import LayerNormalization, ScaleOffset
 from bert4keras.layers.pooling import GlobalAveragePooling1D, GlobalMaxPooling1D
 from bert4keras.layers.positions import PositionEmbedding, SinusoidalPositionEmbedding
+from bert4keras.layers.recompute import RecomputableLayer
 from bert4keras.layers.relative_positions import (
     RelativePositionEmbedding,
     RelativePositionEmbeddingT5,
@@ -38,6 +39,7 @@ __all__ = [
     "Loss",
     "MultiHeadAttention",
     "PositionEmbedding",
+    "RecomputableLayer",
     "RelativePositionEmbedding",
     "RelativePositionEmbeddingT5",
     "ScaleOffset",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import Any
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 
 from bert4keras.checkpoints import CheckpointReader, write_checkpoint
-from bert4keras.layers import MultiHeadAttention
+from bert4keras.layers import MultiHeadAttention, RecomputableLayer
 from bert4keras.models import loading
 
 
@@ -42,6 +43,14 @@ class Transformer:
             vectors it averages, or a pair of ids and their shares.
         residual_attention_scores: whether each attention adds the scores of the one
             before it (RealFormer, arXiv 2012.11747).
+        talking_heads: False, `"before"` the softmax, `"after"` it, or `"both"`; this
+            and the next three are for every `MultiHeadAttention`, see there.
+        attention_key_heads: heads of queries and keys, if not `num_attention_heads`.
+        attention_value_heads: heads of the values, if not `num_attention_heads`.
+        attention_normalization: how scores become weights, if not by `"softmax"`.
+        recompute: whether attention and feed-forward layers are computed again for
+            their gradients instead of being kept; or the numbers of the blocks for
+            which they are (see `RecomputableLayer`).
         ignore_invalid_weights: whether variables that the checkpoint lacks, or holds in
             another shape, keep their initial values instead of raising an error.
         autoresize_weights: whether arrays of another shape are cut or extended.
@@ -76,6 +85,11 @@ class Transformer:
         keep_tokens: list[int] | None = None,
         compound_tokens: list | None = None,
         residual_attention_scores: bool = False,
+        talking_heads: bool | str = False,
+        attention_key_heads: int | None = None,
+        attention_value_heads: int | None = None,
+        attention_normalization: str | None = None,
+        recompute: bool | list[int] = False,
         ignore_invalid_weights: bool = False,
         autoresize_weights: bool = False,
         layers: dict | None = None,
@@ -89,6 +103,12 @@ class Transformer:
             num_attention_heads=num_attention_heads,
             intermediate_size=intermediate_size,
         )
+        optional = {
+            "embedding_size": embedding_size,
+            "attention_head_size": attention_head_size,
+            "attention_key_size": attention_key_size,
+        }
+        self._check_sizes(**{k: v for k, v in optional.items() if v is not None})
         if attention_head_size is None and hidden_size % num_attention_heads:
             raise ValueError(
                 f"hidden_size={hidden_size} is not a multiple of num_attention_heads="
@@ -114,6 +134,15 @@ class Transformer:
         self.embedding_size = embedding_size or hidden_size
         self.sequence_length = sequence_length
         self.residual_attention_scores = residual_attention_scores
+        self.recompute = recompute
+        options = {
+            "talking_heads": talking_heads,
+            "key_heads": attention_key_heads,
+            "value_heads": attention_value_heads,
+            "normalization": attention_normalization,
+            "return_attention_scores": residual_attention_scores,
+        }
+        self.attention_options = {k: v for k, v in options.items() if v}
         self.ignore_invalid_weights = ignore_invalid_weights
         self.autoresize_weights = autoresize_weights
         self.layers = {} if layers is None else layers
@@ -224,12 +253,13 @@ class Transformer:
         """
         if layer is keras.layers.Dropout and not self.dropout_rate:
             return inputs
-        is_attention = isinstance(layer, type) and issubclass(layer, MultiHeadAttention)
-        if is_attention and self.residual_attention_scores:
-            kwargs["return_attention_scores"] = True
         arguments = dict(arguments or {})
         name = kwargs["name"] = self.prefixed(kwargs.get("name"))
         if name not in self.layers:
+            if isinstance(layer, type) and issubclass(layer, MultiHeadAttention):
+                kwargs = {**self.attention_options, **kwargs}
+            if isinstance(layer, type) and issubclass(layer, RecomputableLayer):
+                kwargs = {"recompute": self._recomputes(name), **kwargs}
             made = layer(**kwargs)
             name = made.name
             self.layers[name] = made
@@ -239,6 +269,13 @@ class Transformer:
         if isinstance(made, MultiHeadAttention):
             return self._apply_attention(made, inputs, arguments)
         return made(inputs, **arguments)
+
+    def _recomputes(self, name):
+        """Whether the layer of this name is in a block to be recomputed."""
+        if isinstance(self.recompute, bool):
+            return self.recompute
+        block = re.search(r"Transformer-(\d+)-", name or "")
+        return block is not None and int(block[1]) in self.recompute
 
     def _apply_attention(self, layer, inputs, arguments):
         """Call an attention, with its cache and the scores of the one before it."""
