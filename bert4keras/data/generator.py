@@ -124,7 +124,7 @@ class DataGenerator:
         """
         from bert4keras.data.feeding import as_keras_batch, endless_feed
 
-        return endless_feed(lambda: map_generator(as_keras_batch, self._passes(random)))
+        return endless_feed(lambda: (as_keras_batch(b) for b in self._passes(random)))
 
     def fortest(self, random: bool = False) -> Iterable[tuple]:
         """The inputs over and over, for `model.predict(..., steps=len(self))`.
@@ -135,7 +135,7 @@ class DataGenerator:
         from bert4keras.data.feeding import as_keras_batch, endless_feed
 
         return endless_feed(
-            lambda: map_generator(lambda b: as_keras_batch(b)[:1], self._passes(random))
+            lambda: (as_keras_batch(b)[:1] for b in self._passes(random))
         )
 
     def to_dataset(
@@ -212,12 +212,6 @@ class DataGenerator:
                 buffer[i] = sample
         for i in self._rng.permutation(len(buffer)).tolist():
             yield buffer[i]
-
-
-def map_generator(function, iterable) -> Iterator:
-    """`map` as a generator, the only kind of iterator that Keras takes."""
-    for x in iterable:
-        yield function(x)
 
 
 def _map_leaves(types, values, function):
