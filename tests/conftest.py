@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -15,6 +16,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BACKEND = os.environ["KERAS_BACKEND"]
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("BERT4KERAS_SHARED", ROOT.parent / "shared"))
+
+
+# A loaded machine may take long for one example; that is no failure. The examples are
+# the same in every run: a failure must mean that the code has changed.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(config, items):
