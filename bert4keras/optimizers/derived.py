@@ -369,8 +369,12 @@ def dense(tensor):
 
 def _snapshot(variable):
     """The variable's value as a tensor that later writes do not change."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        # Keras returns TensorFlow's variables as they are.
+        return tf.convert_to_tensor(variable)
     value = ops.convert_to_tensor(variable)
-    if keras.backend.backend() == "torch":
-        # PyTorch writes in place.
-        return value.detach().clone()
-    return value
+    # PyTorch writes in place.
+    return value.detach().clone() if backend == "torch" else value

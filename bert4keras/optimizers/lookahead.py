@@ -50,7 +50,8 @@ class Lookahead(DerivedOptimizer):
     def arrive(self, update: Update, value):
         value = super().arrive(update, value)
         slow = self._slow_weights[self._get_variable_index(update.variable)]
-        start = ops.where(ops.equal(update.step, 0), update.value, slow)
+        is_first = ops.equal(update.step, 0)
+        start = ops.where(is_first, update.value, ops.convert_to_tensor(slow))
         followed = start + self.slow_step_size * (value - start)
         is_kth = ops.equal(ops.mod(update.step + 1, self.steps_per_slow_update), 0)
         self.assign(slow, ops.where(is_kth, followed, start))

@@ -131,3 +131,77 @@ def run(optimizer, sequence, variables=None):
 
 def largest_difference(ours, theirs):
     return max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True))
+
+
+# Every trick with arguments under which it acts on `make_variables`.
+TRICKS = {
+    "weight_decay": {
+        "weight_decay_rate": 0.1,
+        "exclude_from_weight_decay": ["Norm", "bias"],
+    },
+    "layer_adaptation": {"exclude_from_layer_adaptation": ["Norm", "bias"]},
+    "piecewise_linear_lr": {"lr_schedule": {2: 1, 4: 0.5}},
+    "lookahead": {"steps_per_slow_update": 2, "slow_step_size": 0.4},
+    "lazy_optimization": {"include_in_lazy_optimization": ["Embedding"]},
+    "exponential_moving_average": {"ema_momentum": 0.8},
+    "parameter_wise_lr": {"paramwise_lr_schedule": {"Embedding": 0.5, "kernel": 2.0}},
+}
+COMPOSITIONS = [
+    ("weight_decay", "layer_adaptation"),
+    ("weight_decay", "layer_adaptation", "piecewise_linear_lr"),
+    ("piecewise_linear_lr", "layer_adaptation", "weight_decay"),
+    ("exponential_moving_average", "lookahead"),
+    ("lookahead", "exponential_moving_average"),
+    ("lazy_optimization", "exponential_moving_average"),
+    ("weight_decay", "lazy_optimization", "lookahead"),
+    ("parameter_wise_lr", "weight_decay"),
+    ("weight_decay", "parameter_wise_lr", "piecewise_linear_lr"),
+    ("piecewise_linear_lr", "lookahead", "weight_decay", "exponential_moving_average"),
+    ("lazy_optimization", "parameter_wise_lr", "layer_adaptation"),
+    tuple(TRICKS),
+    tuple(reversed(TRICKS)),
+]
+
+
+def extend_with(cls, tricks):
+    """The class with the tricks and the arguments that `TRICKS` has for them."""
+    arguments = {}
+    for trick in tricks:
+        cls = getattr(own, f"extend_with_{trick}")(cls)
+        arguments.update(TRICKS.get(trick, {}))
+    return cls, arguments
+
+
+def derive(base, tricks, **more):
+    """An optimizer: a base of the tables with tricks."""
+    cls, arguments = make_base(base)
+    cls, own_arguments = extend_with(cls, tricks)
+    return cls(**{**arguments, **own_arguments, **more})
+
+
+def compiled_run(optimizer, sequence, variables=None):
+    """As `run`, with the optimizer's step compiled; the last values only."""
+    variables = make_variables() if variables is None else variables
+    optimizer.build(variables)
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return run(optimizer, sequence, variables)[-1]
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        step = tf.function(lambda gradients: optimizer.apply(gradients, variables))
+        for gradients in sequence:
+            step(as_tensors(gradients))
+    else:
+        import jax
+
+        step = jax.jit(optimizer.stateless_apply)
+        state = [v.value for v in optimizer.variables]
+        values = [v.value for v in variables]
+        for gradients in sequence:
+            values, state = step(state, as_tensors(gradients), values)
+        for variable, value in zip(
+            [*variables, *optimizer.variables], [*values, *state], strict=True
+        ):
+            variable.assign(value)
+    return [keras.ops.convert_to_numpy(v).copy() for v in variables]
