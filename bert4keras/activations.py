@@ -7,6 +7,7 @@ they compute it: Google's BERT uses the tanh form, PyTorch releases the exact on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -14,6 +15,13 @@ from keras import ops
 
 # Slope of the sigmoid approximation of Phi (arXiv 1606.08415, section 2).
 SIGMOID_SLOPE = 1.702
+
+# Cubic coefficient of the tanh approximation of Phi (arXiv 1606.08415, section 2).
+CUBIC_COEFFICIENT = 0.044715
+
+# From here on, 1 - Phi and its approximations are under 1e-85: GELU is the identity in
+# float32, and 0 on the other side.
+_SATURATED = 20.0
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
@@ -24,30 +32,48 @@ def gelu_erf(x):
         x: float tensor of any shape.
 
     Returns:
-        A tensor of the shape and dtype of `x`.
+        A tensor of the shape and dtype of `x`, computed in float32 at least.
 
     Example:
         >>> gelu_erf(keras.ops.array([1.0]))  # 0.8413
     """
-    return ops.gelu(x, approximate=False)
+    if keras.backend.backend() == "torch":
+        # PyTorch's kernel takes float32 inside; near its end it overflows.
+        x = ops.convert_to_tensor(x)
+        return ops.where(x > _SATURATED, x, ops.gelu(x, approximate=False))
+    return _in_float32(x, lambda x: ops.gelu(x, approximate=False))
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
 def gelu_tanh(x):
-    """GELU by tanh: x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))).
+    """GELU by tanh: x/2 * (1 + tanh(u)), u = sqrt(2/pi) * (x + 0.044715 x^3).
 
     This is what google-research/bert computes, so it reproduces the official models.
+    As (1 + tanh(u)) / 2 = sigmoid(2 u), the sigmoid is taken: it keeps its precision
+    where the other's sum cancels.
 
     Args:
         x: float tensor of any shape.
 
     Returns:
-        A tensor of the shape and dtype of `x`.
+        A tensor of the shape and dtype of `x`, computed in float32 at least.
 
     Example:
         >>> gelu_tanh(keras.ops.array([1.0]))  # 0.8412
     """
-    return ops.gelu(x, approximate=True)
+    if keras.backend.backend() == "torch":
+        # One kernel, with float32 inside, where it does not overflow.
+        x = ops.convert_to_tensor(x)
+        y = ops.gelu(ops.clip(x, -_SATURATED, _SATURATED), approximate=True)
+        return ops.where(x > _SATURATED, x, y)
+    return _in_float32(x, _gelu_tanh)
+
+
+def _gelu_tanh(x):
+    # Cubes must not overflow: infinity times zero would be a gradient of NaN.
+    c = ops.clip(x, -_SATURATED, _SATURATED)
+    u = math.sqrt(2 / math.pi) * c * (1 + CUBIC_COEFFICIENT * ops.square(c))
+    return x * ops.sigmoid(2 * u)
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
@@ -58,12 +84,24 @@ def gelu_sigmoid(x):
         x: float tensor of any shape.
 
     Returns:
-        A tensor of the shape and dtype of `x`.
+        A tensor of the shape and dtype of `x`, computed in float32 at least.
 
     Example:
         >>> gelu_sigmoid(keras.ops.array([1.0]))  # 0.8458
     """
-    return x * ops.sigmoid(SIGMOID_SLOPE * x)
+    return _in_float32(x, _gelu_sigmoid)
+
+
+def _gelu_sigmoid(x):
+    c = ops.clip(x, -5 * _SATURATED, 5 * _SATURATED)
+    return x * ops.sigmoid(SIGMOID_SLOPE * c)
+
+
+def _in_float32(x, function):
+    """The function of x in float32 at least, in the dtype of x."""
+    x = ops.convert_to_tensor(x)
+    dtype = keras.backend.result_type(x.dtype, "float32")
+    return ops.cast(function(ops.cast(x, dtype)), x.dtype)
 
 
 GELU_VERSIONS = {"erf": gelu_erf, "tanh": gelu_tanh, "sigmoid": gelu_sigmoid}
