@@ -84,7 +84,7 @@ class MultilabelF1(keras.metrics.Metric):
             weight = ops.cast(sample_weight, self.dtype)
             parts = parts * ops.broadcast_to(weight[..., None], ops.shape(predicted))
         sums = ops.sum(ops.reshape(parts, (3, -1, classes)), axis=1)
-        self.counts.assign(self.counts + sums)
+        self.counts.assign_add(sums)
 
     def result(self):
         """The F1 of what was counted since the last reset."""
@@ -100,7 +100,7 @@ class MultilabelF1(keras.metrics.Metric):
     def reset_state(self):
         """Start counting anew."""
         if self.counts is not None:
-            self.counts.assign(ops.zeros_like(self.counts))
+            self.counts.assign(ops.zeros(self.counts.shape))
 
     def get_config(self):
         """The constructor's arguments."""
