@@ -256,8 +256,8 @@ class GradientAccumulation(DerivedOptimizer):
         self._slices.save(store)
 
     def load_own_variables(self, store):
-        own = {key: store[key] for key in store if key.isdigit()}
-        super().load_own_variables(own)
+        keys = [key for key in list(store.keys()) if key.isdigit()]
+        super().load_own_variables({key: store[key] for key in keys})
         if self.built and self.grad_accum_steps > 1:
             self._slices.load(store, self._gradient_sums)
 

@@ -1,0 +1,196 @@
+"""Derived optimizers saved, loaded, interrupted and resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from optimizer_cases import (
+    COMPOSITIONS,
+    MICRO_BATCH,
+    TRICKS,
+    derive,
+    largest_difference,
+    make_data,
+    make_gradients,
+    make_model,
+    run,
+)
+
+from bert4keras import optimizers as own
+
+CHAINS = [*((trick,) for trick in TRICKS), *COMPOSITIONS[:4], tuple(TRICKS)]
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids="+".join)
+def test_config_round_trip(chain):
+    optimizer = derive("Adam", ("gradient_accumulation", *chain), clipnorm=1.0)
+    config = keras.saving.serialize_keras_object(optimizer)
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again).__name__ == type(optimizer).__name__
+    assert type(again)._recipe() == type(optimizer)._recipe()
+    assert again.get_config() == optimizer.get_config()
+    copy = type(optimizer).from_config(optimizer.get_config())
+    assert type(copy) is type(optimizer)
+    sequence = make_gradients(4)
+    assert largest_difference(run(again, sequence)[-1], run(copy, sequence)[-1]) == 0
+
+
+def test_a_class_is_found_by_its_name():
+    cls = own.extend_with_weight_decay(own.Adam, "NamedAdam")
+    assert cls.__name__ == "NamedAdam"
+    assert type(keras.optimizers.get("NamedAdam")) is cls
+    config = keras.optimizers.serialize(cls(0.1, weight_decay_rate=0.3))
+    assert type(keras.optimizers.deserialize(config)) is cls
+
+
+def test_names_are_deterministic():
+    first = own.extend_with_lookahead(own.extend_with_weight_decay(own.Adam))
+    second = own.extend_with_lookahead(own.extend_with_weight_decay(own.Adam))
+    assert first.__name__ == second.__name__ == "AdamWeightDecayLookahead"
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class RegisteredSGD(keras.optimizers.SGD):
+    pass
+
+
+class UnregisteredSGD(keras.optimizers.SGD):
+    pass
+
+
+def test_registered_bases_are_found_again():
+    optimizer = own.extend_with_lookahead(RegisteredSGD, "LookaheadSGD")(0.1)
+    config = keras.saving.serialize_keras_object(optimizer)
+    again = keras.saving.deserialize_keras_object(config)
+    assert isinstance(again, RegisteredSGD)
+
+
+def test_unregistered_bases_say_what_to_do():
+    cls = own.extend_with_lookahead(UnregisteredSGD, "UnregisteredLookahead")
+    config = keras.saving.serialize_keras_object(cls(0.1))
+    del keras.saving.get_custom_objects()["UnregisteredLookahead"]
+    with pytest.raises(ValueError, match=r"UnregisteredSGD.*register_keras"):
+        keras.saving.deserialize_keras_object(config)
+    scope = {"UnregisteredSGD": UnregisteredSGD}
+    again = keras.saving.deserialize_keras_object(config, custom_objects=scope)
+    assert isinstance(again, UnregisteredSGD)
+
+
+def fit(model, batches):
+    """Trains on micro-batches `batches` of the shared data, in order."""
+    ids, targets = make_data()
+    rows = slice(batches.start * MICRO_BATCH, batches.stop * MICRO_BATCH)
+    model.fit(ids[rows], targets[rows], MICRO_BATCH, shuffle=False, verbose=0)
+
+
+def compiled_model(chain):
+    optimizer = derive("AdamW", chain, grad_accum_steps=3)
+    model = make_model()
+    model.compile(optimizer, "mse")
+    return model
+
+
+ALL = ("weight_decay", "lookahead", "gradient_accumulation", "piecewise_linear_lr")
+
+
+@pytest.mark.parametrize("how", ["keras file", "weights file"])
+def test_resumed_within_an_accumulation(tmp_path, how):
+    chain = (*ALL, "exponential_moving_average")
+    undisturbed = compiled_model(chain)
+    fit(undisturbed, range(0, 4))
+    if how == "keras file":
+        undisturbed.save(tmp_path / "model.keras")
+        resumed = keras.saving.load_model(tmp_path / "model.keras")
+    else:
+        undisturbed.save_weights(tmp_path / "model.weights.h5")
+        resumed = compiled_model(chain)
+        resumed.optimizer.build(resumed.trainable_variables)
+        resumed.load_weights(tmp_path / "model.weights.h5")
+    assert int(resumed.optimizer.iterations) == 1
+    for model in (undisturbed, resumed):
+        fit(model, range(4, 11))
+    assert int(resumed.optimizer.iterations) == 3
+    for ours, theirs in zip(
+        undisturbed.get_weights(), resumed.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(
+        undisturbed.optimizer.variables, resumed.optimizer.variables, strict=True
+    ):
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(ours), keras.ops.convert_to_numpy(theirs)
+        )
+
+
+def test_loaded_by_a_process_that_made_no_class(tmp_path):
+    model = compiled_model((*ALL, "exponential_moving_average"))
+    fit(model, range(0, 4))
+    model.save(tmp_path / "model.keras")
+    program = (
+        "import sys, keras, bert4keras.optimizers\n"
+        "model = keras.saving.load_model(sys.argv[1])\n"
+        "print(model.optimizer._recipe()['tricks'], int(model.optimizer.iterations))\n"
+        "print(float(sum(abs(w).sum() for w in model.get_weights())))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "model.keras")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    recipe, total = ran.stdout.strip().splitlines()[-2:]
+    assert recipe == f"{[*ALL, 'exponential_moving_average']} 1"
+    assert float(total) == pytest.approx(
+        sum(float(np.abs(w).sum()) for w in model.get_weights()), rel=1e-6
+    )
+
+
+PROGRAM = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import keras
+import numpy as np
+from optimizer_cases import MICRO_BATCH, make_data
+from test_saving import ALL, compiled_model
+
+folder, kill_at = sys.argv[2], int(sys.argv[3])
+model = compiled_model(ALL)
+seen = 0
+
+class Killer(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        global seen
+        seen += 1
+        if seen == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+ids, targets = make_data()
+rows = slice(0, 8 * MICRO_BATCH)
+backup = keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False)
+model.fit(ids[rows], targets[rows], MICRO_BATCH, epochs=3, shuffle=False, verbose=0,
+          callbacks=[backup, Killer()])
+np.savez(os.path.join(folder, "done.npz"), *model.get_weights())
+"""
+
+
+def test_killed_in_mid_epoch_and_resumed(tmp_path):
+    def train(folder, kill_at=-1):
+        here = os.path.dirname(os.path.abspath(__file__))
+        command = [sys.executable, "-c", PROGRAM, here, str(tmp_path / folder)]
+        return subprocess.run([*command, str(kill_at)], check=False).returncode
+
+    # 8 micro-batches an epoch, 3 an update: the backup has 2 of an accumulation.
+    assert train("killed", kill_at=12) == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "done.npz").exists()
+    assert train("killed") == 0
+    assert train("undisturbed") == 0
+    resumed = np.load(tmp_path / "killed" / "done.npz")
+    expected = np.load(tmp_path / "undisturbed" / "done.npz")
+    assert resumed.files
+    for name in resumed.files:
+        np.testing.assert_array_equal(resumed[name], expected[name])
