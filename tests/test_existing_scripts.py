@@ -108,6 +108,8 @@ def test_sentiment_script(release):
         best = 0.0
 
         def on_epoch_end(self, epoch, logs=None):
+            if epoch % 10 != 9:
+                return  # a test has little time
             right = total = 0
             for x_true, y_true in generator:
                 y_pred = model.predict(x_true, verbose=0).argmax(axis=1)
