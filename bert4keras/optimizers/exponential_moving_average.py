@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keras
-from keras import ops
 
 from bert4keras.optimizers.derived import DerivedOptimizer, Update, extend, trick
 from bert4keras.optimizers.validation import check_real
@@ -71,12 +70,12 @@ class ExponentialMovingAverage(DerivedOptimizer):
                 "The averages are in place already. Call `reset_old_weights()` first."
             )
         variables = self._trainable_variables
-        self._swapped.weights = [ops.convert_to_numpy(v).copy() for v in variables]
-        steps = int(self.iterations)
+        self._swapped.weights = [v.numpy().copy() for v in variables]
+        steps = int(self.iterations.numpy())
         scale = 1 - self.ema_momentum**steps if bias_correction else 1.0
         for variable, average in zip(variables, self._averages, strict=True):
-            if average is not None and ops.any(ops.not_equal(average, 0)):
-                variable.assign(ops.divide(average, scale))
+            if average is not None and average.numpy().any():
+                variable.assign(average.numpy() / scale)
 
     def reset_old_weights(self) -> None:
         """Puts the weights back that `apply_ema_weights` replaced.

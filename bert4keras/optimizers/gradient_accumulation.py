@@ -195,7 +195,6 @@ class GradientAccumulation(DerivedOptimizer):
         )
         grads = [gradient for gradient, _ in reduced]
         indices = [index for _, index in pairs]
-        self._slices.create(grads, indices, self._distribution_strategy)
         replica.merge_call(
             self._merge_tensorflow, args=(grads,), kwargs={"indices": indices}
         )
@@ -203,6 +202,7 @@ class GradientAccumulation(DerivedOptimizer):
     def _merge_tensorflow(self, distribution, grads, indices):
         import tensorflow as tf
 
+        self._slices.create(grads, indices, self._trainable_variables, distribution)
         extended = distribution.extended
         step = self._micro_steps.value + 1
         is_last = tf.equal(step, self.grad_accum_steps)

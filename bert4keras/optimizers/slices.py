@@ -20,17 +20,19 @@ class SliceBuffers:
     def holds(self, index: int) -> bool:
         return index in self._buffers and not _in_xla()
 
-    def create(self, grads, indices, strategy):
+    def create(self, grads, indices, variables, distribution):
         """Adds empty buffers for those gradients that are slices and have none."""
         import tensorflow as tf
 
         if _in_xla():
             return
         for gradient, index in zip(grads, indices, strict=True):
+            # With tf.distribute, each replica has the same sum over all of them.
+            gradient = distribution.experimental_local_results(gradient)[0]
             if isinstance(gradient, tf.IndexedSlices) and index not in self._buffers:
-                with tf.init_scope(), strategy.scope():
+                with tf.init_scope():
                     self._buffers[index] = _new_buffer(
-                        np.zeros([0, *gradient.values.shape[1:]]),
+                        np.zeros([0, *variables[index].shape[1:]]),
                         np.zeros([0]),
                         gradient.values.dtype,
                         gradient.indices.dtype,
@@ -39,12 +41,15 @@ class SliceBuffers:
     def append(self, extended, index, gradient):
         import tensorflow as tf
 
-        def append(buffer, new):
-            buffer.assign(tf.concat([buffer.read_value(), new], axis=0))
+        def append_values(buffer, new):
+            buffer.assign(tf.concat([buffer.read_value(), new.values], axis=0))
+
+        def append_indices(buffer, new):
+            buffer.assign(tf.concat([buffer.read_value(), new.indices], axis=0))
 
         values, indices = self._buffers[index]
-        extended.update(values, append, args=(gradient.values,), group=False)
-        extended.update(indices, append, args=(gradient.indices,), group=False)
+        extended.update(values, append_values, args=(gradient,), group=False)
+        extended.update(indices, append_indices, args=(gradient,), group=False)
 
     def mean(self, index, gradient, steps):
         """The slices held and those of `gradient`, divided by `steps`."""
