@@ -205,16 +205,13 @@ class MultiHeadAttention(RecomputableLayer):
                 )
 
     def _dense(self, units, name, input_shape):
-        dense = keras.layers.Dense(
+        return self.add_dense(
             units,
+            name,
+            input_shape,
             use_bias=self.use_bias,
-            # A fresh copy: one initializer object would give equal kernels.
-            kernel_initializer=self.kernel_initializer.clone(),
-            dtype=self.dtype_policy,
-            name=name,
+            kernel_initializer=self.kernel_initializer,
         )
-        dense.build(input_shape)
-        return dense
 
     def _mixing(self, name, heads_in, heads_out):
         mixing = HeadMixing(

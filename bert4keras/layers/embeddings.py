@@ -40,6 +40,11 @@ class Embedding(keras.layers.ReversibleEmbedding):
         """The same with a quantized table."""
         return super().quantized_call(inputs, reverse=self._is_reverse(mode))
 
+    def quantize(self, mode=None, type_check=True, config=None):
+        """Quantize the table; Keras's own refuses for classes derived from it."""
+        type_check = type_check and type(self) is not Embedding
+        return super().quantize(mode, type_check=type_check, config=config)
+
     def compute_output_spec(self, inputs, mode="embedding"):
         """Shape and dtype of the result."""
         return super().compute_output_spec(inputs, reverse=self._is_reverse(mode))

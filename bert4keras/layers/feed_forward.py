@@ -59,26 +59,25 @@ class FeedForward(RecomputableLayer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_masking = True
 
-    def _dense(self, units, name, activation=None):
-        return keras.layers.Dense(
+    def _dense(self, units, name, input_shape, activation=None):
+        return self.add_dense(
             units,
+            name,
+            input_shape,
             activation=activation,
             use_bias=self.use_bias,
-            # A fresh copy: one initializer object would give equal kernels.
-            kernel_initializer=self.kernel_initializer.clone(),
-            dtype=self.dtype_policy,
-            name=name,
+            kernel_initializer=self.kernel_initializer,
         )
 
     def build(self, input_shape):
         """Create the inner projections and the outer one."""
-        self.inner_denses = []
-        for i, activation in enumerate(self.activation):
-            dense = self._dense(self.units, f"inner_{i}", activation)
-            dense.build(input_shape)
-            self.inner_denses.append(dense)
-        self.output_dense = self._dense(input_shape[-1], "output")
-        self.output_dense.build((*input_shape[:-1], self.units))
+        self.inner_denses = [
+            self._dense(self.units, f"inner_{i}", input_shape, activation)
+            for i, activation in enumerate(self.activation)
+        ]
+        self.output_dense = self._dense(
+            input_shape[-1], "output", (*input_shape[:-1], self.units)
+        )
 
     def call(self, inputs, training=None):
         """Project, activate, multiply, project back."""

@@ -94,21 +94,18 @@ class GatedAttentionUnit(RecomputableLayer):
             self.seed_generator = keras.random.SeedGenerator()
 
     def _dense(self, units, name, input_shape, activation=None):
-        dense = keras.layers.Dense(
+        return self.add_dense(
             units,
+            name,
+            input_shape,
             activation=activation,
             use_bias=self.use_bias,
-            # A fresh copy: one initializer object would give equal kernels.
-            kernel_initializer=self.kernel_initializer.clone(),
-            dtype=self.dtype_policy,
-            name=name,
+            kernel_initializer=self.kernel_initializer,
         )
-        dense.build(input_shape)
-        return dense
 
     def build(self, input_shape):
         """Create the projections, the scales and the offsets."""
-        shapes = input_shape if isinstance(input_shape, list) else [input_shape]
+        shapes = _as_shapes(input_shape)
         query, f = shapes[0], self.activation
         if self.self_attention:
             width = 2 * self.units + self.key_size
@@ -202,7 +199,7 @@ class GatedAttentionUnit(RecomputableLayer):
 
     def compute_output_shape(self, input_shape):
         """The shape of the first input."""
-        return input_shape[0] if isinstance(input_shape, list) else input_shape
+        return tuple(_as_shapes(input_shape)[0])
 
     def get_config(self):
         """The constructor's arguments."""
@@ -218,3 +215,8 @@ class GatedAttentionUnit(RecomputableLayer):
             "attention_dropout": self.attention_dropout,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def _as_shapes(input_shape):
+    """A list of shapes, from that or one shape, which is a list in saved files."""
+    return input_shape if isinstance(input_shape[0], list | tuple) else [input_shape]

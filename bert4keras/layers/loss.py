@@ -65,7 +65,10 @@ class Loss(keras.layers.Layer):
 
     def compute_output_spec(self, inputs, mask=None):
         """Shapes and dtypes of what is passed on."""
-        return self._select(inputs)
+        # New symbols: handing back the inputs' own would tie a knot in the graph.
+        return keras.tree.map_structure(
+            lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), self._select(inputs)
+        )
 
     def get_config(self):
         """The constructor's arguments."""

@@ -6,10 +6,11 @@ import keras
 from keras import ops
 
 from bert4keras import activations
+from bert4keras.layers.composite import CompositeLayer
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
-class ScaleOffset(keras.layers.Layer):
+class ScaleOffset(CompositeLayer):
     """y = x * gamma + beta along the last axis, optionally depending on a condition.
 
     With a condition c, gamma and beta become gamma + W_g h and beta + W_b h, where
@@ -75,26 +76,24 @@ class ScaleOffset(keras.layers.Layer):
 
     def _build_condition(self, size, condition_shape):
         if self.hidden_units is not None:
-            self.hidden_dense = keras.layers.Dense(
+            self.hidden_dense = self.add_dense(
                 self.hidden_units,
+                "hidden",
+                condition_shape,
                 activation=self.hidden_activation,
                 use_bias=False,
                 kernel_initializer=self.hidden_initializer,
-                dtype=self.dtype_policy,
-                name="hidden",
             )
-            self.hidden_dense.build(condition_shape)
             condition_shape = (*condition_shape[:-1], self.hidden_units)
         for wanted, name in ((self.offset, "beta"), (self.scale, "gamma")):
             if wanted:
-                dense = keras.layers.Dense(
+                dense = self.add_dense(
                     size,
+                    f"{name}_dense",
+                    condition_shape,
                     use_bias=False,
                     kernel_initializer="zeros",
-                    dtype=self.dtype_policy,
-                    name=f"{name}_dense",
                 )
-                dense.build(condition_shape)
                 setattr(self, f"{name}_dense", dense)
 
     def scale_and_offset(self, inputs):

@@ -9,11 +9,13 @@ from collections.abc import Callable
 
 import keras
 
+from bert4keras.layers.composite import CompositeLayer
+
 # Those for which `keras.remat` is more than an exception.
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
-class RecomputableLayer(keras.layers.Layer):
+class RecomputableLayer(CompositeLayer):
     """Base of layers that can forget their inner values until the backward pass.
 
     `keras.RematScope` would do for layers without dropout. Drawing a random number
@@ -24,7 +26,7 @@ class RecomputableLayer(keras.layers.Layer):
     Args:
         recompute: whether, in training, only the inputs are kept and the layer is
             computed once more for its gradients. The gradients are the same.
-        **kwargs: the arguments of every Keras layer.
+        **kwargs: the arguments of `CompositeLayer`.
 
     Raises:
         ValueError: if the backend has no rematerialization.

@@ -133,6 +133,9 @@ def fused_attention(queries, keys, values, bias=None, scale: float = 1.0):
     Example:
         >>> fused_attention(x, x, x, scale=x.shape[-1] ** -0.5)
     """
+    if _jax_refuses(queries):
+        wide = [ops.cast(x, "float32") for x in (queries, keys, values)]
+        return ops.cast(fused_attention(*wide, bias, scale), queries.dtype)
     key_size, head_size = keys.shape[-1], values.shape[-1]
     if key_size != head_size and keras.backend.backend() == "jax":
         # JAX's kernels take one size only. Zeros change no product, and make columns
@@ -141,6 +144,16 @@ def fused_attention(queries, keys, values, bias=None, scale: float = 1.0):
         queries, keys, values = (_pad_last(x, size) for x in (queries, keys, values))
     outputs = ops.dot_product_attention(queries, keys, values, bias=bias, scale=scale)
     return outputs[..., :head_size]
+
+
+def _jax_refuses(x):
+    """Whether JAX's attention takes no such tensor: on CPUs it has no float16."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    half = keras.backend.standardize_dtype(x.dtype) == "float16"
+    return half and jax.default_backend() == "cpu"
 
 
 def _pad_last(x, size):

@@ -368,8 +368,9 @@ def test_dropout_is_active_in_training_only():
     assert np.abs(many[0] - many[1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["plain", "talking_both", "rotary", "t5_relative"])
-@pytest.mark.parametrize("dropout", [None, 0.5])
+@pytest.mark.parametrize(
+    ("name", "dropout"), [("t5_relative", None), ("rotary", 0.5), ("talking_both", 0.5)]
+)
 def test_recomputation_changes_no_gradient(name, dropout, gradients):
     layer, arrays, options = make(CASES[name], attention_dropout=dropout)
     options = {k: bool(v) if k == "a_bias" else v for k, v in options.items()}

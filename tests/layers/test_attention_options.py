@@ -124,7 +124,7 @@ def test_recomputing_takes_less_memory(backend):
         pytest.skip("TensorFlow tells no memory statistics of the CPU")
     used = {"torch": _kept_by_torch, "jax": _kept_by_jax}[backend]
     inputs = [np.ones((4, 48), "int32")] * 2
-    sizes = {**CONFIG, "num_hidden_layers": 4, "max_position": 48}
+    sizes = {**CONFIG, "max_position": 48}
     kept, again = (
         used(build_transformer_model(sizes, recompute=recompute), inputs)
         for recompute in (False, True)

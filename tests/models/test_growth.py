@@ -1,0 +1,110 @@
+"""Larger models that start with the function of the smaller ones."""
+
+import keras
+import numpy as np
+import pytest
+
+from bert4keras.layers import MultiHeadAttention, RelativePositionEmbedding
+from bert4keras.models import build_transformer_model
+from bert4keras.models.growth import add_talking_heads, grow_key_size
+
+INPUTS = [np.array([[3, 4, 5, 6, 0], [7, 8, 0, 0, 0]]), np.zeros((2, 5), "int32")]
+
+
+def attention(model, index=0):
+    return model.get_layer(f"Transformer-{index}-MultiHeadSelfAttention")
+
+
+def assert_same_outputs(model, grown, tolerance=1e-6):
+    expected, found = model.predict_on_batch(INPUTS), grown.predict_on_batch(INPUTS)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3 * tolerance * scale)
+
+
+def assert_it_trains(model, *weights):
+    before = [keras.ops.convert_to_numpy(w).copy() for w in weights]
+    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
+    target = np.ones(model.predict_on_batch(INPUTS).shape)
+    for _ in range(2):  # new keys get their gradient once new queries are not zero
+        loss = model.train_on_batch(INPUTS, target)
+    assert np.isfinite(loss)
+    for weight, old in zip(weights, before, strict=True):
+        new = keras.ops.convert_to_numpy(weight)
+        changed = np.abs(new - old).reshape(-1, new.shape[-1]).max(axis=0)
+        assert np.all(changed > 0), weight.path
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_model_grows_its_keys(official_folder, residual):
+    arguments = {"residual_attention_scores": residual, "dropout_rate": 0}
+    model = build_transformer_model(official_folder, **arguments)
+    grown = grow_key_size(model, 20)
+    assert attention(grown, 1).key_size == 20
+    assert attention(model, 1).key_size == 8
+    assert_same_outputs(model, grown)
+    layer = attention(grown)
+    assert_it_trains(grown, layer.query_dense.kernel, layer.key_dense.kernel)
+
+
+def test_a_checkpoint_grows_its_keys(official_folder):
+    model = build_transformer_model(official_folder)
+    grown = build_transformer_model(
+        official_folder / "bert_config.json",
+        grow_key_size(official_folder, 12, heads=2),
+        attention_key_size=12,
+    )
+    assert attention(grown).key_size == 12
+    assert_same_outputs(model, grown)
+
+
+def test_a_checkpoint_loads_into_talking_heads(official_folder):
+    model = build_transformer_model(official_folder, dropout_rate=0)
+    talking = build_transformer_model(
+        official_folder, talking_heads="both", dropout_rate=0
+    )
+    assert_same_outputs(model, talking)
+    layer = attention(talking)
+    assert_it_trains(talking, layer.score_mixing.kernel, layer.weight_mixing.kernel)
+
+
+def test_a_model_gets_talking_heads_and_grows(official_folder):
+    model = build_transformer_model(official_folder)
+    talking = add_talking_heads(model)
+    assert attention(talking).talking_heads == "both"
+    assert_same_outputs(model, talking)
+    assert_same_outputs(model, grow_key_size(talking, 10))
+    with pytest.raises(ValueError, match="talk already"):
+        add_talking_heads(talking)
+
+
+def test_without_scale_queries_keep_their_size():
+    x = keras.Input((None, 6))
+    layer = MultiHeadAttention(2, 4, attention_scale=False, use_bias=False)
+    model = keras.Model(x, layer([x, x, x]))
+    grown = grow_key_size(model, 7)
+    inputs = np.random.RandomState(0).normal(size=(2, 3, 6))
+    np.testing.assert_allclose(
+        grown.predict_on_batch(inputs), model.predict_on_batch(inputs), atol=1e-6
+    )
+
+
+def test_what_cannot_grow_is_named(official_folder):
+    model = build_transformer_model(official_folder)
+    with pytest.raises(ValueError, match=r"key_size=4, but .* has 8"):
+        grow_key_size(model, 4)
+    with pytest.raises(ValueError, match=r"key_size=4, but .* has 8"):
+        grow_key_size(official_folder, 4, heads=2)
+    with pytest.raises(ValueError, match="heads=None"):
+        grow_key_size(official_folder, 16)
+    with pytest.raises(ValueError, match="heads=3"):
+        grow_key_size(official_folder, 16, heads=3)
+    with pytest.raises(ValueError, match="query/kernel"):
+        grow_key_size({"dense/kernel": np.ones((2, 2))}, 16, heads=2)
+    x = keras.Input((3, 6))
+    with pytest.raises(ValueError, match="no MultiHeadAttention"):
+        grow_key_size(keras.Model(x, keras.layers.Dense(1)(x)), 16)
+    positions = RelativePositionEmbedding(7, 4)([x, x])
+    layer = MultiHeadAttention(2, 4)
+    output = layer([x, x, x, positions], p_bias="typical_relative")
+    with pytest.raises(ValueError, match="typical_relative"):
+        grow_key_size(keras.Model(x, output), 16)
