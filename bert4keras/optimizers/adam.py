@@ -56,10 +56,26 @@ class Adam(keras.optimizers.Adam):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         self.bias_correction = bias_correction
 
+    def moving_rows(self, gradient, variable):
+        """The gradient of the only rows that may move, or None for all rows.
+
+        Lazy optimization overrides it where TensorFlow hands over sparse gradients.
+        """
+        return None
+
     def update_step(self, gradient, variable, learning_rate):
         dtype = variable.dtype
-        gradient = ops.cast(dense(gradient), dtype)
+        gradient = ops.cast(gradient, dtype)
         step = ops.cast(self.iterations + 1, dtype)
+        rate, root_rate = ops.cast(learning_rate, dtype), 1.0
+        if self.bias_correction:
+            rate = rate / (1 - ops.power(ops.cast(self.beta_1, dtype), step))
+            root_rate = ops.sqrt(1 - ops.power(ops.cast(self.beta_2, dtype), step))
+        rows = None if self.amsgrad else self.moving_rows(gradient, variable)
+        if rows is not None:
+            self._update_rows(rows, variable, rate, root_rate)
+            return
+        gradient = dense(gradient)
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
         self.assign_add(m, (1 - self.beta_1) * ops.subtract(gradient, m))
@@ -68,11 +84,31 @@ class Adam(keras.optimizers.Adam):
             v_max = self._velocity_hats[index]
             self.assign(v_max, ops.maximum(v_max, v))
             v = v_max
-        rate, root = ops.cast(learning_rate, dtype), ops.sqrt(v)
-        if self.bias_correction:
-            rate = rate / (1 - ops.power(ops.cast(self.beta_1, dtype), step))
-            root = root / ops.sqrt(1 - ops.power(ops.cast(self.beta_2, dtype), step))
-        self.assign_sub(variable, rate * m / (root + self.epsilon))
+        self.assign_sub(variable, rate * m / (ops.sqrt(v) / root_rate + self.epsilon))
+
+    def _update_rows(self, gradient, variable, rate, root_rate):
+        """As `update_step`, without computing the change of the other rows."""
+        import tensorflow as tf
+
+        where = tf.expand_dims(gradient.indices, axis=1)
+
+        def decayed(slot, beta, new):
+            # Added to the product: a variable with scattered writes is copied by reads.
+            value = tf.tensor_scatter_nd_add(beta * slot, where, (1 - beta) * new)
+            self.assign(slot, value)
+            return tf.gather(value, gradient.indices)
+
+        index = self._get_variable_index(variable)
+        m = decayed(self._momentums[index], self.beta_1, gradient.values)
+        v = decayed(self._velocities[index], self.beta_2, tf.square(gradient.values))
+        change = rate * m / (tf.sqrt(v) / root_rate + self.epsilon)
+        # A row whose gradients cancel out does not move either.
+        touched = tf.not_equal(gradient.values, 0)
+        touched = tf.reduce_any(touched, range(1, len(variable.shape)), keepdims=True)
+        change = tf.where(touched, change, tf.zeros_like(change))
+        self.assign_sub(
+            variable, tf.IndexedSlices(change, gradient.indices, gradient.dense_shape)
+        )
 
     def get_config(self):
         return {**super().get_config(), "bias_correction": self.bias_correction}

@@ -95,6 +95,9 @@ class DerivedOptimizer:
 
     trick: str | None = None
 
+    # Whether `propose` would leave a change of some rows as it is (TensorFlow).
+    passes_rows = False
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._capture = _Capture()
@@ -161,6 +164,10 @@ class DerivedOptimizer:
             change = ops.zeros_like(value)
         else:
             change = self._base_change(gradient, variable, learning_rate, value)
+        if is_rows(change) and self._writes_rows:
+            super().assign_add(variable, change)
+            return
+        change = ops.cast(dense(change), variable.dtype)
         self._write(
             variable,
             Update(
@@ -205,6 +212,17 @@ class DerivedOptimizer:
             for name in ("propose", "arrive", "observe", "learning_rate_multiplier")
         )
 
+    @property
+    def _writes_rows(self) -> bool:
+        cls = type(self)
+        whole = any(
+            getattr(cls, name) is not getattr(DerivedOptimizer, name)
+            for name in ("arrive", "observe")
+        )
+        proposing = [part for part in cls.__mro__ if "propose" in vars(part)]
+        proposing.remove(DerivedOptimizer)
+        return not whole and all(part.passes_rows for part in proposing)
+
     def _captures(self, variable) -> bool:
         key = self._capture.key
         return key is not None and self._var_key(variable) == key
@@ -227,7 +245,6 @@ class DerivedOptimizer:
                 "variables other than through `self.assign`, `self.assign_add` or "
                 "`self.assign_sub`. Let its `update_step` use these."
             )
-        change = ops.cast(dense(change), variable.dtype)
         return change if decay is None else ops.subtract(change, decay)
 
     def _write(self, variable, update):
@@ -357,14 +374,33 @@ def variable_path(variable) -> str:
     return getattr(variable, "path", variable.name)
 
 
-def dense(tensor):
-    """`tensor` itself, or the sum that TensorFlow's IndexedSlices stand for."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+def is_rows(tensor) -> bool:
+    """Whether `tensor` is TensorFlow's `IndexedSlices`: some rows of a tensor."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
 
-        if isinstance(tensor, tf.IndexedSlices):
-            return tf.convert_to_tensor(tensor)
-    return tensor
+    return isinstance(tensor, tf.IndexedSlices)
+
+
+def dense(tensor):
+    """`tensor` itself, or the sum that TensorFlow's `IndexedSlices` stand for."""
+    if not is_rows(tensor):
+        return tensor
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(tensor)
+
+
+def in_xla() -> bool:
+    """Whether the TensorFlow function being traced will be compiled by XLA."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    graph = tf.compat.v1.get_default_graph()
+    return bool(control_flow_util.GraphOrParentsInXlaContext(graph))
 
 
 def _snapshot(variable):

@@ -96,57 +96,51 @@ class GradientAccumulation(DerivedOptimizer):
         }.get(keras.backend.backend(), self._accumulate_eagerly)
         run(pairs)
 
-    # What a micro-step does.
-
-    def _add_to_sums(self, pairs):
+    def _add(self, pairs):
+        """Adds gradients to the sums."""
         for gradient, index in pairs:
             total = self._gradient_sums[index]
-            gradient = ops.cast(dense(gradient), total.dtype)
+            gradient = ops.cast(gradient, total.dtype)
             if self._is_overwritten(index):
                 total.assign(ops.maximum(total, gradient))
             else:
                 total.assign_add(gradient)
 
-    def _update(self, pairs):
-        """Runs the base's update with the mean of the sums and the last gradients."""
-        last = {index: gradient for gradient, index in pairs}
+    def _update(self):
+        """Runs the base's update with the mean gradients."""
         grads = [
-            self._mean(index, last.get(index)) if index in self._received else None
+            self._mean(index) if index in self._received else None
             for index in range(len(self._trainable_variables))
         ]
         super().apply(grads, self._trainable_variables)
 
-    def _mean(self, index, gradient):
-        total = self._gradient_sums[index]
-        dtype = self._trainable_variables[index].dtype
+    def _mean(self, index):
+        variable = self._trainable_variables[index]
         if self._slices.holds(index):
-            return self._slices.mean(index, gradient, self.grad_accum_steps)
-        if gradient is not None:
-            gradient = ops.cast(dense(gradient), total.dtype)
-            if self._is_overwritten(index):
-                return ops.cast(ops.maximum(total, gradient), dtype)
-            total = ops.add(total, gradient)
-        return ops.cast(ops.divide(total, self.grad_accum_steps), dtype)
+            return self._slices.mean(index, self.grad_accum_steps, variable.shape)
+        total = ops.convert_to_tensor(self._gradient_sums[index])
+        if not self._is_overwritten(index):
+            total = total / self.grad_accum_steps
+        return ops.cast(total, variable.dtype)
 
     def _is_overwritten(self, index):
         # Scales of float8 training: their "gradient" is their next value, and as in
         # Keras the largest one counts.
         return self._overwrite_variable_with_gradient(self._trainable_variables[index])
 
-    def _clear_sums(self):
+    def _clear(self):
         for total in self._gradient_sums:
             total.assign(ops.zeros(total.shape, total.dtype))
 
-    # One conditional around it, for each backend.
+    # One conditional around the update, for each backend.
 
     def _accumulate_eagerly(self, pairs):
+        self._add(pairs)
         step = int(self._micro_steps.value) + 1
         if step == self.grad_accum_steps:
-            self._update(pairs)
-            self._clear_sums()
+            self._update()
+            self._clear()
             step = 0
-        else:
-            self._add_to_sums(pairs)
         self._micro_steps.assign(step)
 
     def _accumulate_jax(self, pairs):
@@ -157,21 +151,23 @@ class GradientAccumulation(DerivedOptimizer):
         if not isinstance(is_last, jax.core.Tracer):
             self._accumulate_eagerly(pairs)
             return
-        # Variables cannot be assigned inside a traced branch: each branch works on
-        # a scope of its own and returns all that it could have changed.
+        self._add(pairs)
         state = [*self._trainable_variables, *self.variables]
 
-        def branch(*functions):
-            mapping = [(variable, variable.value) for variable in state]
+        def update(carry):
+            # Variables cannot be assigned in a traced branch: it has its own scope.
+            mapping = zip(state, carry[1], strict=True)
             with keras.StatelessScope(mapping) as scope:
-                for function in functions:
-                    function()
-            return [scope.get_current_value(variable) for variable in state]
+                self._update()
+                self._clear()
+            values = [scope.get_current_value(variable) for variable in state]
+            return ops.zeros_like(is_last), values
 
-        values = jax.lax.cond(
-            is_last,
-            lambda: branch(lambda: self._update(pairs), self._clear_sums),
-            lambda: branch(lambda: self._add_to_sums(pairs)),
+        # A loop of one round or none: XLA updates what a loop carries in place, while
+        # the branches of a conditional copy all that they leave as it is.
+        values = [variable.value for variable in state]
+        _, values = jax.lax.while_loop(
+            lambda carry: carry[0], update, (is_last, values)
         )
         for variable, value in zip(state, values, strict=True):
             variable.assign(value)
@@ -189,43 +185,38 @@ class GradientAccumulation(DerivedOptimizer):
         # tf.distribute neither reduces nor merges inside a conditional of a replica.
         # So gradients are reduced here, the conditional is outside the replicas, and
         # its branch starts replicas anew.
-        variables = [self._trainable_variables[index] for _, index in pairs]
-        reduced = super()._all_reduce_sum_gradients(
-            [(g, v.value) for (g, _), v in zip(pairs, variables, strict=True)]
-        )
-        grads = [gradient for gradient, _ in reduced]
         indices = [index for _, index in pairs]
+        reduced = super()._all_reduce_sum_gradients(
+            [(g, self._trainable_variables[index].value) for g, index in pairs]
+        )
         replica.merge_call(
-            self._merge_tensorflow, args=(grads,), kwargs={"indices": indices}
+            self._merge_tensorflow,
+            args=([gradient for gradient, _ in reduced],),
+            kwargs={"indices": indices},
         )
 
     def _merge_tensorflow(self, distribution, grads, indices):
         import tensorflow as tf
 
-        self._slices.create(grads, indices, self._trainable_variables, distribution)
         extended = distribution.extended
+        self._slices.create(grads, indices, self._trainable_variables, distribution)
+        for gradient, index in zip(grads, indices, strict=True):
+            if self._slices.holds(index):
+                self._slices.append(extended, index, gradient)
+            else:
+                self._add_tensorflow(extended, index, gradient)
         step = self._micro_steps.value + 1
         is_last = tf.equal(step, self.grad_accum_steps)
 
         def update():
-            extended.call_for_each_replica(
-                lambda *local: self._update(list(zip(local, indices, strict=True))),
-                args=tuple(grads),
-            )
+            extended.call_for_each_replica(self._update)
             for total in self._gradient_sums:
                 extended.update(
                     total.value, lambda v: v.assign(tf.zeros_like(v)), group=False
                 )
             self._slices.clear(extended)
 
-        def add():
-            for gradient, index in zip(grads, indices, strict=True):
-                if self._slices.holds(index):
-                    self._slices.append(extended, index, gradient)
-                else:
-                    self._add_tensorflow(extended, index, gradient)
-
-        ops.cond(is_last, update, add)
+        ops.cond(is_last, update, lambda: None)
         self._micro_steps.assign(tf.where(is_last, 0, step))
 
     def _add_tensorflow(self, extended, index, gradient):

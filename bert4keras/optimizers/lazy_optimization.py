@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from keras import ops
 
-from bert4keras.optimizers.derived import DerivedOptimizer, Update, extend, trick
+from bert4keras.optimizers.derived import (
+    DerivedOptimizer,
+    Update,
+    extend,
+    in_xla,
+    is_rows,
+    trick,
+)
 from bert4keras.optimizers.validation import check_patterns
 
 
@@ -35,6 +42,7 @@ class LazyOptimization(DerivedOptimizer):
     """
 
     trick = "lazy_optimization"
+    passes_rows = True
 
     def __init__(self, *args, include_in_lazy_optimization=None, **kwargs):
         included = check_patterns(
@@ -57,9 +65,27 @@ class LazyOptimization(DerivedOptimizer):
         )
         return ops.where(touched, change, ops.zeros_like(change))
 
+    def moving_rows(self, gradient, variable):
+        # Asked by those bases that can skip the computation of what does not move.
+        index = self._get_variable_index(variable)
+        included = self.include_in_lazy_optimization
+        is_lazy = self.matches(self._trainable_variables[index], included)
+        return unique_rows(gradient) if is_lazy else None
+
     def get_config(self):
         included = list(self.include_in_lazy_optimization)
         return {**super().get_config(), "include_in_lazy_optimization": included}
+
+
+def unique_rows(gradient):
+    """The rows of an `IndexedSlices` gradient and their sums, or None (TensorFlow)."""
+    if not is_rows(gradient) or in_xla():
+        return None
+    import tensorflow as tf
+
+    rows, places = tf.unique(gradient.indices)
+    sums = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+    return tf.IndexedSlices(sums, rows, gradient.dense_shape)
 
 
 def extend_with_lazy_optimization(BaseOptimizer, name=None):  # noqa: N803

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from bert4keras.optimizers.derived import in_xla
+
 
 class SliceBuffers:
     """For each variable with an `IndexedSlices` gradient: all its slices so far.
@@ -18,13 +20,13 @@ class SliceBuffers:
         self._buffers = {}
 
     def holds(self, index: int) -> bool:
-        return index in self._buffers and not _in_xla()
+        return index in self._buffers and not in_xla()
 
     def create(self, grads, indices, variables, distribution):
         """Adds empty buffers for those gradients that are slices and have none."""
         import tensorflow as tf
 
-        if _in_xla():
+        if in_xla():
             return
         for gradient, index in zip(grads, indices, strict=True):
             # With tf.distribute, each replica has the same sum over all of them.
@@ -51,15 +53,12 @@ class SliceBuffers:
         extended.update(values, append_values, args=(gradient,), group=False)
         extended.update(indices, append_indices, args=(gradient,), group=False)
 
-    def mean(self, index, gradient, steps):
-        """The slices held and those of `gradient`, divided by `steps`."""
+    def mean(self, index, steps, shape):
+        """The slices held, divided by `steps`, of a variable of `shape`."""
         import tensorflow as tf
 
-        values, indices = self._buffers[index]
-        values, indices = values.read_value(), indices.read_value()
-        values = tf.concat([values, gradient.values], axis=0) / steps
-        indices = tf.concat([indices, gradient.indices], axis=0)
-        return tf.IndexedSlices(values, indices, gradient.dense_shape)
+        values, indices = (buffer.read_value() for buffer in self._buffers[index])
+        return tf.IndexedSlices(values / steps, indices, tf.constant([*shape]))
 
     def clear(self, extended):
         def clear(buffer):
@@ -103,14 +102,3 @@ def _new_buffer(values, indices, values_dtype, indices_dtype):
         )
         for array, dtype in ((values, values_dtype), (indices, indices_dtype))
     )
-
-
-def _in_xla() -> bool:
-    """Whether the TensorFlow function being traced will be compiled by XLA."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-    from tensorflow.python.ops import control_flow_util
-
-    graph = tf.compat.v1.get_default_graph()
-    return bool(control_flow_util.GraphOrParentsInXlaContext(graph))
