@@ -37,16 +37,18 @@ def save_curves(history: Sequence[dict], best: dict, path: str | Path) -> None:
             {"val_accuracy": "accuracy", "val_macro_f1": "macro F1"},
         ),
     ):
-        for colour, (key, label) in zip(COLOURS, curves.items(), strict=False):
+        # The second one is drawn such that the first shows where they coincide.
+        styles = ({"marker": "o", "linewidth": 2.5}, {"marker": ".", "linestyle": "--"})
+        for i, (key, label) in enumerate(curves.items()):
             y = [entry[key] for entry in history]
-            axes.plot(epochs, y, marker="o", color=colour, label=label)
+            axes.plot(epochs, y, color=COLOURS[i], label=label, **styles[i])
         axes.axvline(
             best["epoch"], color="grey", linestyle=":", label="kept weights", zorder=0
         )
         axes.set(title=title, xlabel="epoch", xticks=_ticks(epochs))
         axes.grid(alpha=0.3)
         axes.legend()
-    losses.set_ylim(bottom=0)
+    losses.set_ylim(0, 1.1 * max(max(e["loss"], e["val_loss"]) for e in history))
     figure.savefig(path, dpi=150)
 
 

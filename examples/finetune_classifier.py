@@ -61,7 +61,7 @@ DEMO_DEFAULTS = {
     "output": "demo-output",
     "batch_size": 16,
     "accumulate": 2,
-    "epochs": 5,
+    "epochs": 4,
     "learning_rate": 1e-3,
     "maxlen": 96,
     "pooling": "mean",
@@ -82,7 +82,11 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    run.train()
+    try:
+        run.train()
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command with --resume goes on", file=sys.stderr)
+        return 130
     run.report()
     return 0
 

@@ -99,7 +99,8 @@ DOMAINS = (
 )
 
 # Spaces separate words. {s} is an adjective of the label's polarity, {o} its opposite,
-# {t} and {p} the same of a second aspect {b}; {d} and {e} are adverbs of degree.
+# {t} one of the polarity of {s} for a second aspect {b}; {d} and {e} are adverbs of
+# degree.
 CONSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "plain": (
         "{a} {d} {s}",
@@ -109,24 +110,20 @@ CONSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "negation": (
         "{a} 一点 也 不 {o}",
         "{a} 并 不 {o}",
-        "{a} 谈不上 {o}",
         "我 不 觉得 {a} {o}",
     ),
     "double negation": (
         "不能 说 {a} 不 {s}",
-        "没有 人 会 说 {a} 不 {s}",
         "{a} 没有 一处 不 {s}",
     ),
     "contrast": (
         "虽然 {a} {d} {o} ， 但是 {b} {e} {t}",
         "{a} 确实 {o} ， 不过 {b} {e} {t}",
         "{b} {e} {t} ， 尽管 {a} {d} {o}",
-        "尽管 {a} 不 {s} ， {b} 却 不 {p}",
     ),
     "expectation": (
         "本来 以为 {a} 会 {d} {o} ， 结果 {e} {s}",
         "朋友 说 {a} {d} {o} ， 我 倒 觉得 {e} {s}",
-        "我 倒 觉得 {a} {e} {s} ， 朋友 却 说 {d} {o}",
     ),
     "comparison": (
         "{a} 比 {那} {s} 多 了",
@@ -136,29 +133,26 @@ CONSTRUCTIONS: dict[str, tuple[str, ...]] = {
     ),
     "hedge": (
         "{a} 还 算 {s} 吧",
-        "{a} 多少 有点 {s}",
         "{a} 也 没有 那么 {o}",
     ),
     "question": (
         "这样 的 {a} 也 能 叫 {o} 吗",
         "这样 的 {a} 还 不 够 {s} 吗",
-        "谁 说 {a} {o} 了",
     ),
     "irony": (
         "说 {a} {o} 的 人 一定 没 用 过 {这}",
         "{a} {o} ？ 反正 我 没有 看 出来",
-        "要是 {这} 的 {a} 算 {o} ， 天下 就 没有 {s} 的 {a} 了",
         "真 是 {o} 的 {a} ， 我 差点 就 信 了",
     ),
 }
 # How often a construction is drawn: a bag of words reads the plain ones rightly and
 # some of the others (negation ...) wrongly.
 WEIGHTS = {
-    "plain": 10,
-    "negation": 2,
+    "plain": 12,
+    "negation": 3,
     "double negation": 2,
-    "contrast": 4,
-    "expectation": 3,
+    "contrast": 3,
+    "expectation": 2,
     "comparison": 4,
     "hedge": 2,
     "question": 2,
@@ -202,7 +196,6 @@ def _opinion(rng, domain: Domain, positive: bool) -> tuple[str, tuple[str, str]]
         s=first[same],
         o=first[opposite],
         t=second[same],
-        p=second[opposite],
         这=domain.this,
         那=domain.other,
     )
@@ -263,7 +256,7 @@ def _distinct(rng: random.Random, count: int, seen: set[str], wanted) -> list[Re
 
 
 def make_splits(
-    seed: int = 1, train: int = 4000, valid: int = 600, test: int = 1200
+    seed: int = 1, train: int = 5000, valid: int = 600, test: int = 1200
 ) -> dict[str, list[Review]]:
     """Labelled reviews, `{"train": [...], "valid": [...], "test": [...]}`.
 
@@ -309,7 +302,7 @@ def make_unlabelled(seed: int = 1, count: int = 20000) -> Iterator[str]:
 def _all_phrases() -> Iterator[str]:
     for templates in (*CONSTRUCTIONS.values(), DISTRACTIONS):
         for template in templates:
-            yield template.format(**dict.fromkeys("abdestopx这那", ""))
+            yield template.format(**dict.fromkeys("abdestox这那", ""))
     yield from DEGREES
     for domain in DOMAINS:
         yield domain.this + domain.other

@@ -351,6 +351,15 @@ def test_predict_without_a_run(files, tmp_path, capsys):
     assert "settings.json: no such file" in refused(capsys, arguments, tmp_path / "no")
 
 
+def test_interrupted_from_the_keyboard(monkeypatch, command, tmp_path, capsys):
+    def interrupt(run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune_classifier.Run, "train", interrupt)
+    assert main([*command, "--output", str(tmp_path / "run")]) == 130
+    assert "--resume" in capsys.readouterr().err
+
+
 @pytest.mark.pure
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -38,7 +38,7 @@ def test_other_seed_other_reviews(splits):
 
 def test_sizes_and_balance(splits):
     assert {name: len(reviews) for name, reviews in splits.items()} == {
-        "train": 4000,
+        "train": 5000,
         "valid": 600,
         "test": 1200,
     }
