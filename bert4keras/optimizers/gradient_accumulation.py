@@ -54,7 +54,7 @@ class GradientAccumulation(DerivedOptimizer):
         super().__init__(*args, **kwargs)
         self.grad_accum_steps = int(grad_accum_steps)
         self._slices = SliceBuffers()
-        self._received = set()
+        self._received = frozenset()
 
     def build(self, variables):
         if self.built:
@@ -89,7 +89,8 @@ class GradientAccumulation(DerivedOptimizer):
         pairs = list(zip(grads, trainable_variables, strict=True))
         self._check_variables_are_known([variable for _, variable in pairs])
         pairs = [(g, self._get_variable_index(v)) for g, v in pairs if g is not None]
-        self._received.update(index for _, index in pairs)
+        # Those that had a gradient in any micro-batch have one in the mean.
+        self._received = self._received.union([index for _, index in pairs])
         run = {
             "tensorflow": self._accumulate_tensorflow,
             "jax": self._accumulate_jax,
@@ -103,6 +104,9 @@ class GradientAccumulation(DerivedOptimizer):
             gradient = ops.cast(gradient, total.dtype)
             if self._is_overwritten(index):
                 total.assign(ops.maximum(total, gradient))
+            elif keras.backend.backend() == "torch":
+                # Keras's `assign_add` makes the sum elsewhere and copies it.
+                total.value.detach().add_(gradient)
             else:
                 total.assign_add(gradient)
 

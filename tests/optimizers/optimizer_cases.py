@@ -185,8 +185,16 @@ def compiled_run(optimizer, sequence, variables=None):
     optimizer.build(variables)
     backend = keras.backend.backend()
     if backend == "torch":
-        return run(optimizer, sequence, variables)[-1]
-    if backend == "tensorflow":
+        import torch
+
+        # Dynamo's tracing, without the minutes that code generation takes.
+        step = torch.compile(
+            lambda gradients: optimizer.apply(gradients, variables), backend="eager"
+        )
+        for gradients in sequence:
+            with torch.no_grad():
+                step(as_tensors(gradients))
+    elif backend == "tensorflow":
         import tensorflow as tf
 
         step = tf.function(lambda gradients: optimizer.apply(gradients, variables))

@@ -423,7 +423,7 @@ def test_lazy_optimization_of_sparse_gradients(backend, chain, corrected):
         ones = np.ones_like(half[:1])
         values = np.concatenate([half, half, ones, 0 * ones, -ones])
         shape = gradients[EMBEDDING].shape
-        slices = tf.IndexedSlices(tf.constant(values), tf.constant(indices), shape)
+        slices = tf.IndexedSlices(*map(tf.constant, (values, indices, shape)))
         step([slices, *as_tensors(gradients[1:])])
     expected = run(dense, sequence)[-1]
     np.testing.assert_allclose(values_of(variables), values_of(expected), atol=1e-6)
