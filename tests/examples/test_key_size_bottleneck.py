@@ -38,8 +38,8 @@ def test_the_bounds():
 
 def test_the_program_prints_and_draws(tmp_path, capsys):
     path = tmp_path / "made" / "curves.png"
-    options = ["--length", "3", "--heads", "2", "--key-sizes", "1", "2", "--steps", "20"]
-    found = example.main([*options, "--figure", str(path)])
+    sizes = ["--length", "3", "--heads", "2", "--key-sizes", "1", "2"]
+    found = example.main([*sizes, "--steps", "20", "--figure", str(path)])
     assert [len(values) for values in found.values()] == [2, 2, 2]
     assert "divergence" in capsys.readouterr().out
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -20,11 +20,11 @@ def test_samples_are_the_same_for_a_seed():
 
 def test_few_labels_are_learned_with_both_losses_and_curves_drawn(tmp_path, capsys):
     path = tmp_path / "made" / "curves.png"
-    options = ["--labels", "4", "8", "--samples", "600", "--epochs", "12"]
+    options = ["--labels", "6", "--samples", "600", "--epochs", "12"]
     found = example.main([*options, "--figure", str(path)])
     assert set(found) == set(example.LOSSES)
     # Always answering "no label" has an F1 of 0.
     assert found["multilabel"][0]["micro_f1"] > 0.9
-    assert found["multilabel"][1]["micro_f1"] >= found["binary"][1]["micro_f1"]
+    assert found["multilabel"][0]["micro_f1"] >= found["binary"][0]["micro_f1"]
     assert "exact" in capsys.readouterr().out
     assert path.read_bytes().startswith(b"\x89PNG")
