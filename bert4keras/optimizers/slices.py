@@ -75,20 +75,29 @@ class SliceBuffers:
 
     def load(self, store, sums):
         """Restores what `save` stored; other backends add it to the dense `sums`."""
-        for key in list(store.keys()):
-            if not key.startswith("slices_") or not key.endswith("_values"):
-                continue
-            index = int(key.split("_")[1])
-            values = np.asarray(store[key])
+        # Keras's stores have `keys()` but cannot be iterated.
+        keys = list(store.keys())
+        stored = [key.split("_")[1] for key in keys if key.endswith("_values")]
+        for buffers in self._buffers.values():
+            for buffer in buffers:
+                buffer.assign(buffer[:0])
+        for index in map(int, stored):
+            values = np.asarray(store[f"slices_{index}_values"])
             indices = np.asarray(store[f"slices_{index}_indices"])
-            if keras.backend.backend() == "tensorflow":
-                self._buffers[index] = _new_buffer(
-                    values, indices, values.dtype, indices.dtype
-                )
-            else:
+            if keras.backend.backend() != "tensorflow":
                 total = keras.ops.convert_to_numpy(sums[index]).copy()
                 np.add.at(total, indices, values)
                 sums[index].assign(total)
+            elif index in self._buffers:
+                # A compiled function holds on to the variables that it knows.
+                for buffer, value in zip(
+                    self._buffers[index], (values, indices), strict=True
+                ):
+                    buffer.assign(value)
+            else:
+                self._buffers[index] = _new_buffer(
+                    values, indices, values.dtype, indices.dtype
+                )
 
 
 def _new_buffer(values, indices, values_dtype, indices_dtype):
