@@ -219,6 +219,72 @@ def test_predict(undisturbed, files, tmp_path, capsys):
     assert f"Accuracy {results['test']['accuracy']:.4f}" in outputs[1].err
 
 
+def test_masked_tokens():
+    """The shares that the BERT paper states, and nothing hidden but ordinary tokens."""
+    from tiny_bert import IGNORED, mask_tokens
+
+    rng = np.random.default_rng(0)
+    vocab_size, special = 50, 5
+    ids = rng.integers(0, vocab_size, (500, 200))
+    hidden, targets = mask_tokens(ids, rng, vocab_size)
+    chosen = targets != IGNORED
+    ordinary = ids >= special
+    np.testing.assert_array_equal(targets[chosen], ids[chosen])
+    np.testing.assert_array_equal(hidden[~chosen], ids[~chosen])
+    assert not chosen[~ordinary].any()
+    assert hidden[chosen].min() >= special - 1  # [MASK] is the last special token
+
+    def close(found, expected, count):
+        # Five standard deviations; spans of two double the variance of a share.
+        return (
+            abs(found - expected) < 5 * (2 * expected * (1 - expected) / count) ** 0.5
+        )
+
+    n = chosen.sum()
+    assert close(chosen[ordinary].mean(), 0.15, ordinary.sum())
+    assert close(np.mean(hidden[chosen] == special - 1), 0.8, n)
+    kept = 0.1 + 0.1 / (vocab_size - special)
+    assert close(np.mean(hidden[chosen] == ids[chosen]), kept, n)
+    neighbours = chosen[:, 1:] & ordinary[:, :-1]
+    together = np.mean(chosen[:, :-1][neighbours])
+    assert together > 0.5
+
+
+def test_masked_loss_is_that_of_the_hidden_tokens():
+    import keras
+    from tiny_bert import IGNORED, masked_loss
+
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 3, 4)).astype("float32")
+    targets = np.array([[IGNORED, 2, IGNORED], [0, IGNORED, 3]])
+    logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = -(logs[0, 1, 2] + logs[1, 0, 0] + logs[1, 2, 3]) / 3
+    loss = keras.ops.convert_to_numpy(masked_loss(targets, logits))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    nothing = np.full((2, 3), IGNORED)
+    assert keras.ops.convert_to_numpy(masked_loss(nothing, logits)) == 0
+
+
+def test_scores_against_counting():
+    from classifier_training import scores
+
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(4), size=60)
+    classes = rng.integers(0, 3, 60)
+    found = scores(probabilities, classes)
+    predicted = probabilities.argmax(axis=1)
+    f1 = []
+    for c in range(4):
+        tp = sum((p, t) == (c, c) for p, t in zip(predicted, classes, strict=True))
+        precision = tp / max(1, sum(predicted == c))
+        recall = tp / max(1, sum(classes == c))
+        f1.append(2 * precision * recall / (precision + recall) if tp else 0.0)
+    assert found["macro_f1"] == pytest.approx(np.mean(f1), rel=1e-12)
+    assert found["accuracy"] == np.mean(predicted == classes)
+    logs = [np.log(p[t]) for p, t in zip(probabilities, classes, strict=True)]
+    assert found["loss"] == pytest.approx(-np.mean(logs), rel=1e-12)
+
+
 def test_pairs_with_three_classes(checkpoint, tmp_path, capsys):
     lines = [
         f"很{a}\t不{b}\t{(i + j) % 3 - 1}"
@@ -230,6 +296,7 @@ def test_pairs_with_three_classes(checkpoint, tmp_path, capsys):
     files = ["--train", str(path), "--valid", str(path)]
     output = str(tmp_path / "run")
     options = ["--epochs", "1", "--maxlen", "16", "--pooling", "mean"]
+    options += ["--batch-size", "25"]
     command = ["--checkpoint", str(checkpoint), *files, *options, "--output", output]
     assert main(command) == 0
     assert (
@@ -242,14 +309,20 @@ def test_pairs_with_three_classes(checkpoint, tmp_path, capsys):
     assert [row[2:] for row in rows] == [line.split("\t")[:2] for line in lines]
 
 
-def test_demonstration(tmp_path, capsys):
+def test_demonstration(monkeypatch, tmp_path, capsys):
     """From nothing to results; the folder it pre-trains is in the official format."""
+    import tiny_bert
+
     from bert4keras.checkpoints import CheckpointReader
 
+    def one_layer(*arguments, original=tiny_bert.tiny_config):
+        return {**original(*arguments), "num_hidden_layers": 1}
+
+    monkeypatch.setattr(tiny_bert, "tiny_config", one_layer)
     folder = tmp_path / "demo"
     options = ["--output", str(folder), "--epochs", "1", "--maxlen", "16"]
     arguments = parse_arguments(make_parser(), options)
-    sizes = {"train": 20, "valid": 6, "test": 6, "unlabelled": 40}
+    sizes = {"train": 32, "valid": 16, "test": 16, "unlabelled": 40}
     prepared = prepare_demo(arguments, sizes, epochs=1, batch_size=20, maxlen=16)
     run = finetune_classifier.Run(prepared)
     run.train()
