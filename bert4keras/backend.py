@@ -10,7 +10,7 @@ from keras import ops
 from keras import ops as K  # noqa: N812
 
 from bert4keras.activations import gelu_erf, gelu_sigmoid, gelu_tanh, set_gelu
-from bert4keras.layers.positions import sinusoidal_embeddings
+from bert4keras.layers.positions import Sinusoidal, sinusoidal_embeddings
 from bert4keras.layers.scores import apply_rotary_position_embeddings, normalize_scores
 from bert4keras.losses import (
     multilabel_categorical_crossentropy,
@@ -21,6 +21,7 @@ from bert4keras.optimizers import piecewise_linear
 
 __all__ = [
     "K",
+    "Sinusoidal",
     "align",
     "apply_rotary_position_embeddings",
     "attention_normalize",

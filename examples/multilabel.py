@@ -8,7 +8,8 @@ label, and the false ones drown the true ones; multi-label cross-entropy (see
 
 The program trains the same small network with both for several numbers of labels,
 prints F1 (micro and macro) and exact matches on unseen samples, all at threshold 0, and
-draws F1 against the number of labels.
+draws F1 against the number of labels. Longer training narrows the gap without closing
+it: try `--labels 100 --epochs 60`.
 """
 
 from __future__ import annotations

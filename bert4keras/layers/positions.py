@@ -39,6 +39,21 @@ def sinusoidal_embeddings(positions, size: int, base: float = 10000.0):
     return ops.reshape(pairs, (*ops.shape(pairs)[:-2], size))
 
 
+@keras.saving.register_keras_serializable(package="bert4keras")
+class Sinusoidal(keras.initializers.Initializer):
+    """Initializer of a position table: `sinusoidal_embeddings` of 0, 1, 2, ...
+
+    Example:
+        >>> PositionEmbedding(512, 64, embeddings_initializer=Sinusoidal())
+    """
+
+    def __call__(self, shape, dtype=None):
+        """The table (positions, size)."""
+        positions, size = shape
+        table = sinusoidal_embeddings(ops.arange(positions), size)
+        return ops.cast(table, dtype or keras.config.floatx())
+
+
 def merge_positions(x, positions, merge_mode: str):
     """Combine a sequence with its position vectors: add, mul, concat or zero.
 

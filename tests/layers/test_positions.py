@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from bert4keras import layers
-from bert4keras.layers.positions import sinusoidal_embeddings
+from bert4keras.layers.positions import Sinusoidal, sinusoidal_embeddings
 from bert4keras.layers.scores import apply_rotary_position_embeddings
 
 array = ops.convert_to_numpy
@@ -19,6 +19,16 @@ def test_sinusoidal_embeddings_by_the_formula():
             pair = found[row, 2 * i : 2 * i + 2]
             # 4000 has an error of 4000 * 2^-24 in float32.
             np.testing.assert_allclose(pair, [np.sin(angle), np.cos(angle)], atol=5e-4)
+
+
+def test_a_table_that_starts_sinusoidal():
+    initializer = keras.initializers.deserialize(
+        keras.initializers.serialize(Sinusoidal())
+    )
+    layer = layers.PositionEmbedding(5, 4, embeddings_initializer=initializer)
+    layer.build((1, 5, 4))
+    expected = array(sinusoidal_embeddings(ops.arange(5), 4))
+    np.testing.assert_array_equal(array(layer.embeddings), expected)
 
 
 @pytest.mark.parametrize("mode", ["add", "mul", "concat", "zero"])
