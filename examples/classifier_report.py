@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import matplotlib
@@ -62,7 +63,7 @@ def sample_lines(
 ) -> list[str]:
     """Some examples with predicted label, probability and the text.
 
-    The first of the file, but with one or two mistakes among them if there are any.
+    The first of each label in turn, and one or two mistakes if there are any.
 
     Args:
         examples: labelled ones.
@@ -73,9 +74,13 @@ def sample_lines(
     predicted = [labels[i] for i in probabilities.argmax(axis=1)]
     is_wrong = [p != t for p, t in zip(predicted, examples.labels, strict=True)]
     wrong = [i for i, value in enumerate(is_wrong) if value][: count // 3]
-    right = [i for i, value in enumerate(is_wrong) if not value][: count - len(wrong)]
+    queues = [[] for _ in labels]
+    for i, label in enumerate(predicted):
+        if not is_wrong[i]:
+            queues[labels.index(label)].append(i)
+    turns = (i for turn in zip_longest(*queues) for i in turn if i is not None)
     lines = []
-    for i in right + wrong:
+    for i in [*islice(turns, count - len(wrong)), *wrong]:
         text = " | ".join(
             t if len(t) <= 60 else t[:59] + "…" for t in examples.texts[i]
         )
