@@ -167,7 +167,8 @@ class AdaFactor(keras.optimizers.Optimizer):
         squares = ops.square(gradient) + self.epsilon1
         new = 1 - ops.cast(self.beta2, gradient.dtype)
         kept = self._squares[index]
-        axes = self.factored_axes(gradient.shape)
+        # Not the gradient's shape, which TensorFlow may not know before it runs.
+        axes = self.factored_axes(self._trainable_variables[index].shape)
         if axes is None:
             self.assign_add(kept[0], new * ops.subtract(squares, kept[0]))
             return ops.convert_to_tensor(kept[0])

@@ -273,14 +273,14 @@ class DerivedOptimizer:
     @classmethod
     def _recipe(cls) -> dict:
         """The base's registered name and the tricks in their order of application."""
-        tricks = [
-            vars(part)["trick"]
-            for part in reversed(cls.__mro__)
-            if vars(part).get("trick") is not None
-        ]
-        base = cls.__mro__[cls.__mro__.index(DerivedOptimizer) + 1]
-        name = keras.saving.get_registered_name(base)
-        return {"name": cls.__name__, "base": name, "tricks": tricks}
+        tricks = []
+        for part in cls.__mro__:
+            if vars(part).get("trick") is not None:
+                tricks.insert(0, vars(part)["trick"])
+            elif part is not DerivedOptimizer and "made_by_extend" not in vars(part):
+                name = keras.saving.get_registered_name(part)
+                return {"name": cls.__name__, "base": name, "tricks": tricks}
+        raise TypeError(f"{cls.__name__} has no base optimizer.")
 
     def get_config(self) -> dict:
         return {**super().get_config(), "derived": self._recipe()}
@@ -324,10 +324,11 @@ def extend(mixin: type[DerivedOptimizer], base: type, name: str | None = None) -
             "`BaseOptimizer` must be a subclass of keras.optimizers.Optimizer. "
             f"Received: BaseOptimizer={base!r}"
         )
-    wrappers = keras.optimizers.LossScaleOptimizer
-    if issubclass(base, wrappers):
+    names = ("LossScaleOptimizer", "MultiOptimizer")
+    wrappers = [getattr(keras.optimizers, n, None) for n in names]
+    if any(wrapper and issubclass(base, wrapper) for wrapper in wrappers):
         raise ValueError(
-            f"{base.__name__} wraps an optimizer and updates no variable itself. "
+            f"{base.__name__} wraps optimizers and updates no variable itself. "
             "Extend the optimizer inside it instead."
         )
     if issubclass(base, mixin):
@@ -336,7 +337,7 @@ def extend(mixin: type[DerivedOptimizer], base: type, name: str | None = None) -
         name = base.__name__ + "".join(
             word.capitalize() for word in mixin.trick.split("_")
         )
-    cls = type(name, (mixin, base), {"__doc__": mixin.__doc__, "__module__": __name__})
+    cls = _combine(mixin, base, name)
     # Registering sets both directions, class to name and name to class; the second
     # has to stay DerivedOptimizer, which makes whatever class a config asks for.
     register = keras.saving.register_keras_serializable
@@ -344,6 +345,11 @@ def extend(mixin: type[DerivedOptimizer], base: type, name: str | None = None) -
     register(PACKAGE)(DerivedOptimizer)
     keras.saving.get_custom_objects()[name] = cls
     return cls
+
+
+def _combine(mixin, base, name):
+    attributes = {"__doc__": mixin.__doc__, "__module__": __name__}
+    return type(name, (mixin, base), {**attributes, "made_by_extend": True})
 
 
 def _class_of(recipe, custom_objects):
@@ -365,7 +371,7 @@ def _class_of(recipe, custom_objects):
         )
     *inner, last = recipe["tricks"]
     for part in inner:
-        base = type(base.__name__, (_TRICKS[part], base), {"__module__": __name__})
+        base = _combine(_TRICKS[part], base, base.__name__)
     return extend(_TRICKS[last], base, recipe["name"])
 
 

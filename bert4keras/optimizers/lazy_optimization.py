@@ -59,7 +59,7 @@ class LazyOptimization(DerivedOptimizer):
         change = super().propose(update)
         if not self.matches(update.variable, self.include_in_lazy_optimization):
             return change
-        columns = tuple(range(1, len(change.shape)))
+        columns = tuple(range(1, len(update.variable.shape)))
         touched = ops.any(
             ops.not_equal(update.gradient, 0), axis=columns, keepdims=True
         )

@@ -23,6 +23,7 @@ BASES = {
     "Lamb": (keras_optimizers.Lamb, {}),
     "Muon": (keras_optimizers.Muon, {"weight_decay": 0.1, "adam_weight_decay": 0.05}),
     "bert4keras.Adam": (own.Adam, {}),
+    "bert4keras.AdaFactor": (own.AdaFactor, {"min_dim_size_to_factor": 4}),
 }
 
 # Keras's others, which differ in how they write a variable.

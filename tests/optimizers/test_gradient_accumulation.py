@@ -140,6 +140,26 @@ def test_keras_own_accumulation_is_refused():
         accumulate(Adam, {"gradient_accumulation_steps": 4})
 
 
+def test_one_copy_of_the_gradients_and_no_more():
+    variables = make_variables()
+    ours = accumulate(keras.optimizers.Adam, {})
+    plain = keras.optimizers.Adam()
+    sizes = []
+    for optimizer in (ours, plain):
+        optimizer.build(variables)
+        sizes.append(sum(int(np.prod(v.shape)) for v in optimizer.variables))
+    gradients = sum(int(np.prod(v.shape)) for v in variables)
+    assert sizes[0] - sizes[1] == gradients + 1  # and the count of micro-steps
+
+
+@pytest.mark.parametrize(
+    "wrapper", [keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer]
+)
+def test_wrappers_are_not_extended(wrapper):
+    with pytest.raises(ValueError, match="inside it"):
+        extend_with_gradient_accumulation(wrapper)
+
+
 @pytest.mark.parametrize("base", [object, Adam(0.1), "adam", None])
 def test_only_optimizer_classes_are_extended(base):
     with pytest.raises(ValueError, match="BaseOptimizer"):

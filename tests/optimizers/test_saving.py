@@ -69,6 +69,23 @@ def test_registered_bases_are_found_again():
     assert isinstance(again, RegisteredSGD)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Between(own.extend_with_weight_decay(own.Adam, "Inner")):
+    pass
+
+
+def test_subclasses_of_derived_optimizers_are_bases_too():
+    for optimizer in (
+        Between(0.1, weight_decay_rate=0.3),
+        own.extend_with_lookahead(Between, "Outer")(0.1, weight_decay_rate=0.3),
+    ):
+        config = keras.saving.serialize_keras_object(optimizer)
+        keras.saving.get_custom_objects().pop("Outer", None)
+        again = keras.saving.deserialize_keras_object(config)
+        assert isinstance(again, Between)
+        assert again.get_config() == optimizer.get_config()
+
+
 def test_unregistered_bases_say_what_to_do():
     cls = own.extend_with_lookahead(UnregisteredSGD, "UnregisteredLookahead")
     config = keras.saving.serialize_keras_object(cls(0.1))
