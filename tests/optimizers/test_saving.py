@@ -199,47 +199,46 @@ def test_loaded_by_a_process_that_made_no_class(tmp_path):
     )
 
 
-PROGRAM = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-import keras
-import numpy as np
-from optimizer_cases import MICRO_BATCH, make_data
-from test_saving import ALL, compiled_model
-
-folder, kill_at = sys.argv[2], int(sys.argv[3])
-model = compiled_model(ALL)
-seen = 0
-
 class Killer(keras.callbacks.Callback):
+    """Ends the process after a number of batches, as a power cut would."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.left = after
+
     def on_train_batch_end(self, batch, logs=None):
-        global seen
-        seen += 1
-        if seen == kill_at:
+        self.left -= 1
+        if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-ids, targets = make_data()
-rows = slice(0, 8 * MICRO_BATCH)
-backup = keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False)
-model.fit(ids[rows], targets[rows], MICRO_BATCH, epochs=3, shuffle=False, verbose=0,
-          callbacks=[backup, Killer()])
-np.savez(os.path.join(folder, "done.npz"), *model.get_weights())
-"""
+
+def train_with_backup(folder, kill_after=0):
+    """Trains 3 epochs of 8 micro-batches, or goes on; returns the weights."""
+    model = compiled_model(ALL)
+    ids, targets = make_data()
+    rows = slice(0, 8 * MICRO_BATCH)
+    backup = keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False)
+    model.fit(
+        *(ids[rows], targets[rows], MICRO_BATCH),
+        epochs=3,
+        shuffle=False,
+        verbose=0,
+        callbacks=[backup, Killer(kill_after)],
+    )
+    return model.get_weights()
 
 
 def test_killed_in_mid_epoch_and_resumed(tmp_path):
-    def train(folder, kill_at=-1):
-        here = os.path.dirname(os.path.abspath(__file__))
-        command = [sys.executable, "-c", PROGRAM, here, str(tmp_path / folder)]
-        return subprocess.run([*command, str(kill_at)], check=False).returncode
-
-    # 8 micro-batches an epoch, 3 an update: the backup has 2 of an accumulation.
-    assert train("killed", kill_at=12) == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "done.npz").exists()
-    assert train("killed") == 0
-    assert train("undisturbed") == 0
-    resumed = np.load(tmp_path / "killed" / "done.npz")
-    expected = np.load(tmp_path / "undisturbed" / "done.npz")
-    assert resumed.files
-    for name in resumed.files:
-        np.testing.assert_array_equal(resumed[name], expected[name])
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_saving import train_with_backup\n"
+        "train_with_backup(sys.argv[2], 12)\n"
+    )
+    here = os.path.dirname(os.path.abspath(__file__))
+    command = [sys.executable, "-c", program, here, str(tmp_path / "killed")]
+    # 3 micro-batches make an update: the backup after 8 has 2 of an accumulation.
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    resumed = train_with_backup(tmp_path / "killed")
+    undisturbed = train_with_backup(tmp_path / "undisturbed")
+    for ours, theirs in zip(resumed, undisturbed, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
