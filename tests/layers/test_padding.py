@@ -8,7 +8,7 @@ from keras import ops
 
 from bert4keras import layers
 
-HIDDEN, LONGEST = 6, 5
+HIDDEN, LONGEST = 6, 7
 
 
 def attention(**arguments):
@@ -60,10 +60,14 @@ def make(name):
 
 @pytest.mark.parametrize("name", MAKERS)
 @given(
-    real=st.lists(st.booleans(), min_size=LONGEST, max_size=LONGEST).filter(any),
+    # Two lengths only: JAX compiles every operation for every shape.
+    real=st.one_of(
+        st.permutations([True] * number + [False] * (LONGEST - number))
+        for number in (1, 4)
+    ),
     garbage=st.sampled_from([0.0, 1.0, -1e4, 1e4]),
 )
-@settings(max_examples=5)
+@settings(max_examples=8)
 def test_padding_changes_nothing(name, real, garbage):
     call = make(name)
     real = np.array([real])
