@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 
-def test_example(tmp_path, monkeypatch, capsys):
+def test_example(backend, tmp_path, monkeypatch, capsys):
+    if backend != "tensorflow":
+        pytest.skip("the tricks' own tests run on every backend; this takes long")
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
     import compare_optimizers
