@@ -226,6 +226,7 @@ def as_pair(text: object) -> tuple:
 
 
 def check_pattern(pattern: str) -> None:
+    """Raises ValueError unless `pattern` is one that `encode` knows."""
     if pattern not in ("S*E*E", "S*ES*E"):
         raise ValueError(f"pattern is {pattern!r}: expected 'S*E*E' or 'S*ES*E'.")
 
