@@ -68,6 +68,8 @@ class BERT(Transformer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self._check_sizes(max_position=max_position)
+        self._check_sizes(0, segment_vocab_size=segment_vocab_size)
         self.max_position = max_position
         self.segment_vocab_size = segment_vocab_size
         self.with_pool = with_pool or with_nsp
@@ -94,6 +96,7 @@ class BERT(Transformer):
 
     def apply_embeddings(self, inputs):
         """The sum of token, segment and position vectors, normalized."""
+        self._check_length()
         inputs = list(inputs)
         x = self.apply(
             inputs=inputs.pop(0),
@@ -141,6 +144,15 @@ class BERT(Transformer):
                 name="Embedding-Mapping",
             )
         return x
+
+    def _check_length(self):
+        """A fixed length must have positions; else the first batch would fail."""
+        length = self.sequence_length or 0
+        if length > self.max_position and not self.hierarchical_position:
+            raise ValueError(
+                f"sequence_length={length} is more than the {self.max_position} "
+                "positions; shorten it, or set hierarchical_position=True."
+            )
 
     # --- block ----------------------------------------------------------------------
 

@@ -159,6 +159,16 @@ def _shape_error(layer, variable, name, found) -> ValueError:
     return ValueError(message)
 
 
+def _check_real(array, layer, name) -> None:
+    # NumPy calls the dtypes of ml_dtypes, bfloat16 among them, "V" like structures.
+    if array.dtype.kind in "fiub" or array.dtype.name == "bfloat16":
+        return
+    raise ValueError(
+        f"the checkpoint's {name!r} has the dtype {array.dtype}, but layer "
+        f"{layer.name!r} needs real numbers; map the layer to another variable."
+    )
+
+
 def _find_values(builder, checkpoint, mapping) -> list[tuple]:
     """Pairs of a weight and its array; raises before anything is changed."""
     pairs = []
@@ -172,7 +182,7 @@ def _find_values(builder, checkpoint, mapping) -> list[tuple]:
             )
         for variable, name in zip(weights, names, strict=False):
             try:
-                array = builder.load_variable(checkpoint, name)
+                array = np.asarray(builder.load_variable(checkpoint, name))
             except KeyError as error:
                 if builder.ignore_invalid_weights:
                     continue
@@ -189,6 +199,7 @@ def _find_values(builder, checkpoint, mapping) -> list[tuple]:
                     continue
                 else:
                     raise _shape_error(layer, variable, name, array.shape)
+            _check_real(array, layer, name)
             pairs.append((variable, array))
     return pairs
 
@@ -198,12 +209,17 @@ def load_weights(
 ) -> None:
     """Set a builder's weights from a checkpoint; see `Transformer`'s method."""
     done = _nothing
-    if isinstance(checkpoint, str | PathLike):
+    is_path = isinstance(checkpoint, str | PathLike)
+    if is_path:
         checkpoint = CheckpointReader(checkpoint)
         checkpoint.check_complete()
         # Else the file's pages would stay in memory beside the weights.
         done = checkpoint.release
-    for variable, array in _find_values(builder, checkpoint, mapping):
+    pairs = _find_values(builder, checkpoint, mapping)
+    if is_path:
+        used = [name for _, names in _mapped_layers(builder, mapping) for name in names]
+        checkpoint.verify(name for name in used if name in checkpoint)
+    for variable, array in pairs:
         set_value(variable, InitialValue(array, done))
 
 

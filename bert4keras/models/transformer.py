@@ -43,6 +43,12 @@ class Transformer:
             vectors it averages, or a pair of ids and their shares.
         residual_attention_scores: whether each attention adds the scores of the one
             before it (RealFormer, arXiv 2012.11747).
+        ignore_invalid_weights: whether variables that the checkpoint lacks, or holds in
+            another shape, keep their initial values instead of raising an error.
+        autoresize_weights: whether arrays of another shape are cut or extended.
+        layers: layers to reuse, by name, for models that share weights.
+        prefix: put before every layer's name.
+        name: name of the Keras model.
         talking_heads: False, `"before"` the softmax, `"after"` it, or `"both"`; this
             and the next three are for every `MultiHeadAttention`, see there.
         attention_key_heads: heads of queries and keys, if not `num_attention_heads`.
@@ -51,12 +57,6 @@ class Transformer:
         recompute: whether attention and feed-forward layers are computed again for
             their gradients instead of being kept; or the numbers of the blocks for
             which they are (see `RecomputableLayer`).
-        ignore_invalid_weights: whether variables that the checkpoint lacks, or holds in
-            another shape, keep their initial values instead of raising an error.
-        autoresize_weights: whether arrays of another shape are cut or extended.
-        layers: layers to reuse, by name, for models that share weights.
-        prefix: put before every layer's name.
-        name: name of the Keras model.
         **kwargs: what else the configuration holds; ignored.
 
     Raises:
@@ -85,16 +85,16 @@ class Transformer:
         keep_tokens: list[int] | None = None,
         compound_tokens: list | None = None,
         residual_attention_scores: bool = False,
-        talking_heads: bool | str = False,
-        attention_key_heads: int | None = None,
-        attention_value_heads: int | None = None,
-        attention_normalization: str | None = None,
-        recompute: bool | list[int] = False,
         ignore_invalid_weights: bool = False,
         autoresize_weights: bool = False,
         layers: dict | None = None,
         prefix: str | None = None,
         name: str | None = None,
+        talking_heads: bool | str = False,
+        attention_key_heads: int | None = None,
+        attention_value_heads: int | None = None,
+        attention_normalization: str | None = None,
+        recompute: bool | list[int] = False,
         **kwargs,
     ):
         self._check_sizes(
@@ -103,6 +103,7 @@ class Transformer:
             num_attention_heads=num_attention_heads,
             intermediate_size=intermediate_size,
         )
+        self._check_sizes(0, num_hidden_layers=num_hidden_layers)
         optional = {
             "embedding_size": embedding_size,
             "attention_head_size": attention_head_size,
@@ -154,14 +155,17 @@ class Transformer:
         self.built = False
 
     @staticmethod
-    def _check_sizes(**sizes):
+    def _check_sizes(least=1, /, **sizes):
         for name, size in sizes.items():
-            if not isinstance(size, int | np.integer) or size < 1:
-                raise ValueError(f"{name}={size!r} must be an integer of at least 1.")
+            whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+            if not whole or size < least:
+                raise ValueError(
+                    f"{name}={size!r} must be an integer of at least {least}."
+                )
 
     def _check_tokens(self):
         """Token ids must exist: NumPy would take -1 for the last one."""
-        kept = self.keep_tokens or []
+        kept = [] if self.keep_tokens is None else self.keep_tokens
         size = len(kept) if self.keep_tokens is not None else self.checkpoint_vocab_size
         parts = [loading.compound_parts(item)[0] for item in self.compound_tokens or []]
         for name, ids, limit in (

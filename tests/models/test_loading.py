@@ -147,6 +147,13 @@ def test_keep_and_compound_tokens(official_folder, arrays):
         np.testing.assert_allclose(numpy(weight), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [np.array, tuple])
+def test_kept_tokens_of_any_sequence(official_folder, arrays, kind):
+    model = build_transformer_model(official_folder, keep_tokens=kind([0, 3, 5]))
+    table = numpy(model.get_layer("Embedding-Token").embeddings)
+    np.testing.assert_array_equal(table, arrays[TABLE][[0, 3, 5]])
+
+
 def test_kept_tokens_give_the_same_hidden_states(official_folder):
     kept = [0, 2, 3, 5, 7, 9]
     small = build_transformer_model(official_folder, keep_tokens=kept)
@@ -244,6 +251,29 @@ def test_corrupted_index(builder, official_folder, tmp_path):
     data[len(data) // 2] ^= 1
     index.write_bytes(bytes(data))
     assert_refused(builder, tmp_path, CheckpointError)
+
+
+def test_corrupted_byte_of_the_data(builder, official_folder, tmp_path):
+    shutil.copytree(official_folder, tmp_path, dirs_exist_ok=True)
+    shard = next(tmp_path.glob("*.data-*"))
+    data = bytearray(shard.read_bytes())
+    reader = CheckpointReader(official_folder)
+    name = "bert/encoder/layer_1/output/dense/kernel"
+    data[data.index(reader[name].tobytes())] ^= 1
+    shard.write_bytes(bytes(data))
+    assert_refused(builder, tmp_path, CheckpointError, name, "checksum")
+
+
+@pytest.mark.parametrize("dtype", ["object", "complex64", "S1"])
+def test_variable_that_holds_no_real_numbers(builder, arrays, dtype):
+    """The last variable in the order of loading: none before it may be set."""
+    name = "cls/predictions/output_bias"
+    arrays[name] = (
+        np.full(30, b"x").astype(dtype)
+        if dtype != "complex64"
+        else (arrays[name].astype(dtype))
+    )
+    assert_refused(builder, arrays, ValueError, name, "dtype")
 
 
 def test_ignoring_and_resizing(official_folder, config, arrays):
