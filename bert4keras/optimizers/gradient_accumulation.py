@@ -25,8 +25,8 @@ class GradientAccumulation(DerivedOptimizer):
 
     Where TensorFlow hands over an embedding's gradient as `IndexedSlices`, the slices
     are kept as they are: Keras squares them one by one, so that a big batch, too, has
-    another update than its summed gradient would give. In XLA-compiled functions,
-    whose shapes are fixed, they are summed.
+    another update than its summed gradient would give. XLA-compiled functions whose
+    batches vary in shape keep 4,096 slices of a micro-batch so and sum the others.
 
     Args:
         grad_accum_steps: micro-batches per update, an integer >= 1.
@@ -53,7 +53,7 @@ class GradientAccumulation(DerivedOptimizer):
             )
         super().__init__(*args, **kwargs)
         self.grad_accum_steps = int(grad_accum_steps)
-        self._slices = SliceBuffers()
+        self._slices = SliceBuffers(self.grad_accum_steps)
         self._received = frozenset()
 
     def build(self, variables):
@@ -121,7 +121,7 @@ class GradientAccumulation(DerivedOptimizer):
     def _mean(self, index):
         variable = self._trainable_variables[index]
         if self._slices.holds(index):
-            return self._slices.mean(index, self.grad_accum_steps, variable.shape)
+            return self._slices.mean(index, self._gradient_sums[index])
         total = ops.convert_to_tensor(self._gradient_sums[index])
         if not self._is_overwritten(index):
             total = total / self.grad_accum_steps
@@ -141,7 +141,7 @@ class GradientAccumulation(DerivedOptimizer):
     def _accumulate_eagerly(self, pairs):
         self._add(pairs)
         step = int(self._micro_steps.value) + 1
-        if step == self.grad_accum_steps:
+        if step >= self.grad_accum_steps:
             self._update()
             self._clear()
             step = 0
@@ -151,7 +151,7 @@ class GradientAccumulation(DerivedOptimizer):
         import jax
 
         step = ops.add(self._micro_steps, 1)
-        is_last = ops.equal(step, self.grad_accum_steps)
+        is_last = ops.greater_equal(step, self.grad_accum_steps)
         if not isinstance(is_last, jax.core.Tracer):
             self._accumulate_eagerly(pairs)
             return
@@ -203,14 +203,16 @@ class GradientAccumulation(DerivedOptimizer):
         import tensorflow as tf
 
         extended = distribution.extended
-        self._slices.create(grads, indices, self._trainable_variables, distribution)
+        self._slices.create(grads, indices, self._gradient_sums, distribution)
+        step = tf.convert_to_tensor(self._micro_steps.value)
         for gradient, index in zip(grads, indices, strict=True):
             if self._slices.holds(index):
-                self._slices.append(extended, index, gradient)
+                total = self._gradient_sums[index]
+                self._slices.add(extended, index, gradient, step, total)
             else:
                 self._add_tensorflow(extended, index, gradient)
-        step = self._micro_steps.value + 1
-        is_last = tf.equal(step, self.grad_accum_steps)
+        step = step + 1
+        is_last = tf.greater_equal(step, self.grad_accum_steps)
 
         def update():
             extended.call_for_each_replica(self._update)

@@ -1,5 +1,7 @@
 """Small models, data and optimizers that the optimizer tests share."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -180,37 +182,42 @@ def derive(base, tricks, **more):
     return cls(**{**arguments, **own_arguments, **more})
 
 
-def compiled_run(optimizer, sequence, variables=None):
-    """As `run`, with the optimizer's step compiled; the last values only."""
-    variables = make_variables() if variables is None else variables
-    optimizer.build(variables)
+def compiled_runs(make_optimizer, sequence):
+    """As the last values of `run`, for each way to compile an optimizer's step."""
     backend = keras.backend.backend()
     if backend == "torch":
         import torch
 
         # Dynamo's tracing, without the minutes that code generation takes.
-        step = torch.compile(
-            lambda gradients: optimizer.apply(gradients, variables), backend="eager"
-        )
-        for gradients in sequence:
-            with torch.no_grad():
-                step(as_tensors(gradients))
+        compiler = functools.partial(torch.compile, backend="eager")
+        yield _compiled_run(make_optimizer(), sequence, compiler)
     elif backend == "tensorflow":
         import tensorflow as tf
 
-        step = tf.function(lambda gradients: optimizer.apply(gradients, variables))
-        for gradients in sequence:
-            step(as_tensors(gradients))
+        for xla in (False, True):
+            compiler = functools.partial(tf.function, jit_compile=xla)
+            yield _compiled_run(make_optimizer(), sequence, compiler)
     else:
-        import jax
+        yield _jax_run(make_optimizer(), sequence)
 
-        step = jax.jit(optimizer.stateless_apply)
-        state = [v.value for v in optimizer.variables]
-        values = [v.value for v in variables]
-        for gradients in sequence:
-            values, state = step(state, as_tensors(gradients), values)
-        for variable, value in zip(
-            [*variables, *optimizer.variables], [*values, *state], strict=True
-        ):
-            variable.assign(value)
+
+def _compiled_run(optimizer, sequence, compiler):
+    variables = make_variables()
+    optimizer.build(variables)
+    step = compiler(lambda gradients: optimizer.apply(gradients, variables))
+    for gradients in sequence:
+        step(as_tensors(gradients))
     return [keras.ops.convert_to_numpy(v).copy() for v in variables]
+
+
+def _jax_run(optimizer, sequence):
+    import jax
+
+    variables = make_variables()
+    optimizer.build(variables)
+    step = jax.jit(optimizer.stateless_apply)
+    state = [v.value for v in optimizer.variables]
+    values = [v.value for v in variables]
+    for gradients in sequence:
+        values, state = step(state, as_tensors(gradients), values)
+    return [np.array(value) for value in values]

@@ -9,7 +9,7 @@ from optimizer_cases import (
     OTHER_BASES,
     TRICKS,
     as_tensors,
-    compiled_run,
+    compiled_runs,
     derive,
     largest_difference,
     make_gradients,
@@ -99,14 +99,14 @@ def test_all_tricks_at_once_on_other_bases(base):
     assert largest_difference(ours, at_once) < SAME
 
 
-@pytest.mark.parametrize(
-    "chain", [*((t,) for t in TRICKS), tuple(TRICKS)], ids="+".join
-)
-def test_compiled_as_eager(backend, chain):
-    if backend == "torch" and chain != tuple(TRICKS):
-        pytest.skip("tracing takes seconds on PyTorch: only all tricks at once")
-    sequence = make_gradients(STEPS * UPDATES)
+@pytest.mark.parametrize("number", range(len(CHAINS)))
+def test_compiled_as_eager(number):
+    chain = CHAINS[number]
+    base = list(BASES)[number % len(BASES)]
     tricks = with_accumulation(chain, len(chain) // 2)
-    compiled = compiled_run(derive("AdamW", tricks, grad_accum_steps=STEPS), sequence)
-    eager = run(derive("AdamW", tricks, grad_accum_steps=STEPS), sequence)[-1]
-    assert largest_difference(compiled, eager) < SAME
+    sequence = make_gradients(STEPS * 2)
+    eager = run(derive(base, tricks, grad_accum_steps=STEPS), sequence)[-1]
+    for compiled in compiled_runs(
+        lambda: derive(base, tricks, grad_accum_steps=STEPS), sequence
+    ):
+        assert largest_difference(compiled, eager) < SAME

@@ -175,6 +175,33 @@ def test_tensorflow_slices_are_summed_by_other_backends(backend, tmp_path):
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(embedding), dense)
 
 
+@pytest.mark.parametrize("has_trained", [False, True])
+def test_tensorflow_takes_over_the_sums_of_other_backends(backend, has_trained):
+    if backend != "tensorflow":
+        pytest.skip("a test of TensorFlow's slices")
+    chain = ("gradient_accumulation",)
+    model, other = compiled_model(chain), compiled_model(chain)
+    other.optimizer.build(other.trainable_variables)
+    if has_trained:
+        fit(other, range(0, 2))
+    fit(model, range(0, 2))
+    weights, store = model.get_weights(), {}
+    model.optimizer.save_own_variables(store)
+    # As the others store it: one dense sum.
+    rows, values = store.pop("slices_0_indices"), store.pop("slices_0_values")
+    embedding = model.optimizer._gradient_sums[0]
+    number = next(i for i, v in enumerate(model.optimizer.variables) if v is embedding)
+    np.add.at(store[str(number)], rows, values)
+    other.set_weights(weights)
+    other.optimizer.load_own_variables(store)
+    fit(other, range(2, 3))
+    fit(model, range(2, 3))
+    # The first moments are linear in the gradients; the second are not, in Keras.
+    found = keras.ops.convert_to_numpy(other.optimizer._momentums[0])
+    expected = keras.ops.convert_to_numpy(model.optimizer._momentums[0])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+
+
 def test_loaded_by_a_process_that_made_no_class(tmp_path):
     model = compiled_model((*ALL, "exponential_moving_average"))
     fit(model, range(0, 4))
