@@ -15,11 +15,13 @@ import numpy as np
 
 from bert4keras.checkpoints.bundle_fields import (
     DTYPE_CODES,
+    STRING,
     Entry,
     encode_entry,
     encode_header,
 )
 from bert4keras.checkpoints.bundle_files import index_path, shard_path
+from bert4keras.checkpoints.bundle_strings import encode_strings
 from bert4keras.checkpoints.errors import CheckpointError
 from bert4keras.checkpoints.table import mask_crc, write_table
 
@@ -46,7 +48,9 @@ def write_checkpoint(
             must exist.
         tensors: Names and arrays. An iterable of pairs is consumed one by one, so that
             not all arrays need be in memory at once. Dtypes: booleans, integers,
-            floats (`float16`, `bfloat16`, `float32`, `float64`) and complex numbers.
+            floats (`float16`, `bfloat16`, `float32`, `float64`), complex numbers, and
+            strings (`bytes`, or `str` to be saved as UTF-8; in arrays of objects or of
+            NumPy's own string dtypes).
         num_shards: The number of data files; each array goes to the shortest so far.
 
     Raises:
@@ -100,21 +104,14 @@ def _write_shards(
             key = _encode_name(name)
             if key in entries:
                 raise CheckpointError(f"the name {name!r} occurs twice")
-            array = _to_array(name, value)
-            data = array.reshape(-1).view(np.uint8)
+            entry, data = _encode_tensor(name, np.asarray(value))
             shard = sizes.index(min(sizes))
             padding = -sizes[shard] % ALIGNMENT
             files[shard].write(b"\0" * padding)
             files[shard].write(data)
-            entries[key] = Entry(
-                dtype=DTYPE_CODES[array.dtype.name],
-                shape=array.shape,
-                shard=shard,
-                offset=sizes[shard] + padding,
-                size=data.size,
-                crc32c=mask_crc(google_crc32c.value(data)),
-            )
-            sizes[shard] += padding + data.size
+            offset = sizes[shard] + padding
+            entries[key] = entry._replace(shard=shard, offset=offset)
+            sizes[shard] = offset + entry.size
         for file in files:
             _flush(file)
     return entries
@@ -133,15 +130,33 @@ def _encode_name(name: str) -> bytes:
     return key
 
 
-def _to_array(name: str, value: np.ndarray) -> np.ndarray:
-    array = np.asarray(value)
-    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+def _encode_tensor(name: str, array: np.ndarray) -> tuple[Entry, bytes | np.ndarray]:
+    """What the index must say of a tensor, without its place, and its bytes."""
+    if array.dtype.kind in "OSU":
+        encoded, crc = encode_strings([_to_bytes(name, x) for x in array.ravel()])
+        entry = Entry(STRING, array.shape, size=len(encoded), crc32c=mask_crc(crc))
+        return entry, encoded
     if array.dtype.name not in DTYPE_CODES:
         raise CheckpointError(
             f"{name!r} has the dtype {array.dtype}, which cannot be saved: expected "
-            f"one of {', '.join(DTYPE_CODES)}"
+            f"strings or one of {', '.join(DTYPE_CODES)}"
         )
-    return array
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    data = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
+    crc = mask_crc(google_crc32c.value(data))
+    code = DTYPE_CODES[little.dtype.name]
+    return Entry(code, array.shape, size=data.size, crc32c=crc), data
+
+
+def _to_bytes(name: str, value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if not isinstance(value, bytes):
+        raise CheckpointError(
+            f"{name!r} holds the {type(value).__name__} {value!r:.60}, which cannot be "
+            "saved: an array of objects may hold bytes and str only"
+        )
+    return value
 
 
 def _encode_index(entries: dict[bytes, Entry], num_shards: int) -> bytes:

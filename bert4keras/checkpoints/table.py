@@ -91,8 +91,11 @@ def read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             "the last bytes are not those of a checkpoint index: it is cut off, or "
             "another kind of file"
         )
-    _, position = _decode_handle(footer, 0)  # the metaindex, which has no use here
-    handle, _ = _decode_handle(footer, position)
+    metaindex, position = _decode_handle(footer, 0)
+    handle, position = _decode_handle(footer, position)
+    if any(footer[position : FOOTER_SIZE - 8]):
+        raise CorruptCheckpointError("the footer of the file is damaged, get it again")
+    _read_block(data, *metaindex)  # it has no use here, but must be sound
     previous = None
     for _, encoded in _block_entries(_read_block(data, *handle)):
         block = _read_block(data, *_decode_handle(encoded, 0)[0])

@@ -14,7 +14,6 @@ import difflib
 import itertools
 import mmap
 import os
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +35,7 @@ from bert4keras.checkpoints.bundle_files import (
     index_path,
     shard_path,
 )
+from bert4keras.checkpoints.bundle_strings import decode_strings
 from bert4keras.checkpoints.errors import (
     CheckpointError,
     CorruptCheckpointError,
@@ -43,7 +43,7 @@ from bert4keras.checkpoints.errors import (
     MissingVariableError,
     UnsupportedCheckpointError,
 )
-from bert4keras.checkpoints.table import decode_varint, mask_crc, read_table
+from bert4keras.checkpoints.table import mask_crc, read_table
 
 RELEASE_BYTES = 1 << 26  # verified between two releases of the memory map's pages
 
@@ -207,7 +207,7 @@ class CheckpointReader:
                 numpy_dtype(part.dtype)  # others have checksums of their own kind
                 data = self._data(part, name)
                 if part.dtype == STRING:
-                    found = _decode_strings(data, part.elements, name)[1]
+                    found = decode_strings(data.tobytes(), part.elements, name)[1]
                 else:
                     found = google_crc32c.value(data)
                 if mask_crc(found) != part.crc32c:
@@ -349,7 +349,7 @@ class CheckpointReader:
         data = self._data(entry, name)
         if entry.dtype == STRING:
             value = np.empty(entry.elements, object)
-            value[:] = _decode_strings(data, entry.elements, name)[0]
+            value[:] = decode_strings(data.tobytes(), entry.elements, name)[0]
         else:
             value = data.view(numpy_dtype(entry.dtype))
             if not value.flags.aligned:
@@ -402,28 +402,3 @@ def _decode_name(name: bytes) -> str:
 
 def _encode_name(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
-
-
-def _decode_strings(
-    data: np.ndarray, elements: int, name: str
-) -> tuple[list[bytes], int]:
-    """Decodes a string tensor: lengths (varints), their checksum, the strings.
-
-    Returns:
-        The strings, and the unmasked checksum. It covers each length as a fixed-width
-        integer, the checksum of the lengths, and the strings.
-    """
-    encoded = data.tobytes()
-    lengths, position, crc = [], 0, 0
-    for _ in range(elements):
-        length, position = decode_varint(encoded, position)
-        lengths.append(length)
-        width = "<I" if length < 1 << 32 else "<Q"
-        crc = google_crc32c.extend(crc, struct.pack(width, length))
-    start = position + 4
-    sound = encoded[position:start] == struct.pack("<I", mask_crc(crc))
-    if not sound or start + sum(lengths) != len(encoded):
-        raise CorruptCheckpointError(f"the strings of {name!r} are damaged")
-    crc = google_crc32c.extend(crc, encoded[position:])
-    ends = list(itertools.accumulate(lengths, initial=start))
-    return [encoded[a:b] for a, b in itertools.pairwise(ends)], crc

@@ -198,6 +198,11 @@ def test_string_tensors(tf, tmp_path):
     for name, value in texts.items():
         assert reader.shape(name) == value.shape
         assert reader[name].tolist() == value.tolist()
+    write_checkpoint(tmp_path / "ours", texts)
+    expected = tf.train.load_checkpoint(str(tmp_path / "ours"))
+    for name, value in texts.items():
+        found = np.asarray(expected.get_tensor(name), object)
+        assert found.tolist() == value.tolist()
 
 
 def test_dtypes_that_are_not_read(tf, tmp_path):

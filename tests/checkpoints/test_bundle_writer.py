@@ -64,6 +64,8 @@ def test_values_that_are_no_plain_arrays(tmp_path):
         "list": [[1, 2], [3, 4]],
         "transposed": values.T,
         "strided": values[::2, 1::3],
+        "strided vector": values[:, 1],
+        "reversed": values[0, ::-1],
         "bfloat16": values.astype(ml_dtypes.bfloat16),
         "read_only": np.broadcast_to(values[0], (3, 6)),
     }
@@ -71,6 +73,22 @@ def test_values_that_are_no_plain_arrays(tmp_path):
     reader = CheckpointReader(tmp_path)
     for name, value in tensors.items():
         assert_same(reader[name], np.asarray(value))
+
+
+def test_strings(tmp_path):
+    """Bytes as they are, `str` as UTF-8, in any array."""
+    objects = np.array([[b"", b"\0\xff", "字"], [b"a" * 300, "b", b"c"]], object)
+    tensors = {"objects": objects, "one": "é", "none": np.array([], object)}
+    tensors["fixed"] = np.array([b"ab", b"c"])
+    write_checkpoint(tmp_path / "m", tensors)
+    reader = CheckpointReader(tmp_path, verify=True)
+    assert reader["objects"].tolist() == [
+        [b"", b"\0\xff", "字".encode()],
+        [b"a" * 300, b"b", b"c"],
+    ]
+    assert reader["one"].item() == "é".encode()
+    assert reader["none"].shape == (0,)
+    assert reader["fixed"].tolist() == [b"ab", b"c"]
 
 
 def test_shards_share_the_bytes(tmp_path):
@@ -98,8 +116,8 @@ def test_an_iterable_is_not_held_in_memory(tmp_path):
         {"\0w": np.ones(2)},
         {"\ud800": np.ones(2)},
         {7: np.ones(2)},
-        {"text": np.array(["a"])},
         {"object": np.array([None])},
+        {"mixed": np.array([b"a", 1], object)},
         {"time": np.array(["2020-01-01"], "datetime64[D]")},
         [("w", np.ones(2)), ("w", np.ones(2))],
     ],

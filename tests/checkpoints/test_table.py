@@ -38,7 +38,10 @@ def one_block_table(block, compression=0):
     data = seal(block, compression)
     handle = encode_varint(0) + encode_varint(len(block))
     index = b"\0\1" + bytes([len(handle)]) + b"k" + handle + struct.pack("<II", 0, 1)
-    footer = b"\0\0" + encode_varint(len(data)) + encode_varint(len(index))
+    metaindex = struct.pack("<II", 0, 1)
+    footer = encode_varint(len(data)) + encode_varint(len(metaindex))
+    data += seal(metaindex)
+    footer += encode_varint(len(data)) + encode_varint(len(index))
     footer = footer.ljust(FOOTER_SIZE - 8, b"\0") + struct.pack("<Q", MAGIC)
     return data + seal(index) + footer
 

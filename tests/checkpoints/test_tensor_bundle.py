@@ -28,7 +28,12 @@ from bert4keras.checkpoints.bundle_fields import (
     encode_header,
     slice_key,
 )
-from bert4keras.checkpoints.table import encode_varint, mask_crc, write_table
+from bert4keras.checkpoints.table import (
+    FOOTER_SIZE,
+    encode_varint,
+    mask_crc,
+    write_table,
+)
 
 pytestmark = pytest.mark.pure
 
@@ -228,9 +233,9 @@ def test_every_flipped_byte_of_the_index_is_found_or_harmless(prefix):
             for name, value in TENSORS.items():
                 assert found[name].dtype == value.dtype
                 np.testing.assert_array_equal(found[name], value)
-    # the metaindex block and the footer's handle of it and padding are not used
-    assert len(harmless) < 60
-    assert min(harmless) > content.index(struct.pack("<I", 0)) > 100
+    # varints can be written longer than needed: the footer's last may be followed by 0
+    assert len(harmless) <= 1
+    assert all(position >= len(content) - FOOTER_SIZE for position in harmless)
 
 
 def test_every_cut_of_the_index_is_found(prefix):
