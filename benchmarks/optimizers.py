@@ -5,14 +5,14 @@
 
 Three tables, for a state of the size of BERT-base (fewer layers with `--layers`):
 
-1. seconds of a micro-step that only accumulates and of a real update, for this
+1. milliseconds of a micro-step that only accumulates and of a real update, for this
    project's accumulation, Keras's own (`gradient_accumulation_steps`) and, on JAX,
    `optax.MultiSteps`; all over `keras.optimizers.Adam` or optax's;
 2. bytes of optimizer state for Adam and AdaFactor, and of what accumulation adds;
 3. on TensorFlow, milliseconds to update an embedding of 21,128 x 768 whose gradient
    has 2,000 rows: dense Adam, and lazy Adam.
 
-Each time is the least of `--repeats`.
+The alternatives take turns, and each time is the least of `--repeats` rounds.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from bert4keras import optimizers
 
 HIDDEN, INNER, VOCABULARY, POSITIONS = 768, 3072, 21128, 512
+MICRO_STEPS = 4
 
 
 def bert_shapes(layers: int) -> list[tuple[int, ...]]:
@@ -94,37 +95,43 @@ def optax_step(shapes, steps):
     )
 
 
-def seconds(step, gradients, repeats: int) -> list[float]:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        step(gradients)
-        times.append(time.perf_counter() - start)
+def interleaved(steps: dict, gradients, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call of each step, the steps taking turns."""
+    times = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step(gradients)
+            times[name].append(time.perf_counter() - start)
     return times
+
+
+def print_times(title: str, times: dict[str, float], least: str) -> None:
+    print(f"\n{title:54}{'ms':>10}{'times ' + least:>30}")
+    for name, value in times.items():
+        print(f"{name:54}{value * 1000:10.1f}{value / times[least]:30.2f}", flush=True)
 
 
 def compare_accumulation(shapes, repeats: int) -> None:
     adam = keras.optimizers.Adam
     accumulating = optimizers.extend_with_gradient_accumulation(adam)
-    steps = repeats + 2
-    makers = {
-        "keras.optimizers.Adam, no accumulation": lambda: adam(1e-3),
-        "bert4keras": lambda: accumulating(1e-3, grad_accum_steps=steps),
-        "Keras": lambda: adam(1e-3, gradient_accumulation_steps=steps),
+    made = {
+        "bert4keras": accumulating(1e-3, grad_accum_steps=MICRO_STEPS),
+        "Keras": adam(1e-3, gradient_accumulation_steps=MICRO_STEPS),
     }
+    steps = {name: make_step(o, make_variables(shapes)) for name, o in made.items()}
     if keras.backend.backend() == "jax":
-        makers["optax.MultiSteps"] = None
-    print(f"{'':40}{'micro-step':>12}{'real update':>12}  seconds")
-    for name, make in makers.items():
-        gradients = [keras.ops.ones(shape) for shape in shapes]
-        if make is None:
-            step = optax_step(shapes, steps)
-        else:
-            step = make_step(make(), make_variables(shapes))
-        seconds(step, gradients, 1)  # compiles
-        micro = min(seconds(step, gradients, repeats))
-        update = seconds(step, gradients, 1)[0]
-        print(f"{name:40}{micro:12.4f}{update:12.4f}", flush=True)
+        steps["optax.MultiSteps"] = optax_step(shapes, MICRO_STEPS)
+    gradients = [keras.ops.ones(shape) for shape in shapes]
+    interleaved(steps, gradients, MICRO_STEPS)  # compiles
+    times = interleaved(steps, gradients, MICRO_STEPS * repeats)
+    last = slice(MICRO_STEPS - 1, None, MICRO_STEPS)
+    updates = {name: min(values[last]) for name, values in times.items()}
+    for values in times.values():
+        del values[last]
+    micro = {name: min(values) for name, values in times.items()}
+    print_times("a micro-step that only accumulates", micro, "Keras")
+    print_times(f"the real update, every {MICRO_STEPS} steps", updates, "Keras")
 
 
 def state_bytes(optimizer) -> int:
@@ -164,15 +171,15 @@ def compare_lazy(repeats: int, rows: int = 2000) -> None:
         "bert4keras Adam": optimizers.Adam(1e-3),
         "bert4keras lazy Adam": lazy(1e-3, include_in_lazy_optimization=["embedding"]),
     }
-    print(f"\nmilliseconds to update {VOCABULARY} x {HIDDEN} with {rows} rows")
+    steps = {}
     for name, optimizer in made.items():
-        variable = keras.Variable(
-            np.ones((VOCABULARY, HIDDEN), "float32"), name="embedding"
-        )
-        step = make_step(optimizer, [variable])
-        seconds(step, [gradient], 2)
-        best = min(seconds(step, [gradient], repeats))
-        print(f"{name:40}{best * 1000:10.1f}", flush=True)
+        ones = np.ones((VOCABULARY, HIDDEN), "float32")
+        steps[name] = make_step(optimizer, [keras.Variable(ones, name="embedding")])
+    interleaved(steps, [gradient], 2)
+    times = interleaved(steps, [gradient], repeats * MICRO_STEPS)
+    times = {name: min(values) for name, values in times.items()}
+    title = f"an update of {VOCABULARY} x {HIDDEN} with {rows} rows"
+    print_times(title, times, "keras.optimizers.Adam")
 
 
 def main() -> None:
@@ -180,7 +187,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     shapes = bert_shapes(arguments.layers)
     print(f"Keras {keras.__version__} on {keras.backend.backend()}")
