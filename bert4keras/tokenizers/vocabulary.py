@@ -38,7 +38,8 @@ def load_vocab(
 
     A token is its line up to the first tab, without surrounding white space, as in
     google-research/bert (the official Chinese vocabulary has two lines that hold a
-    U+2028 there and read as `""` and `"##"`).
+    U+2028 there and read as `""` and `"##"`). Blank lines at the end of the file are
+    no tokens.
 
     Args:
         dict_path: the file, one token a line.
@@ -84,27 +85,28 @@ def load_vocab(
 
 
 def _read(path: Path, encoding: str) -> dict[str, int]:
-    token_dict: dict[str, int] = {}
     try:
         # Python would also end a line at a lone "\r"; the official reader does not.
         with open(path, encoding=encoding, newline="\n") as file:
-            for number, line in enumerate(file):
-                if number == 0:
-                    line = line.removeprefix(BYTE_ORDER_MARK)
-                token = line.split("\t", 1)[0].strip()
-                if token in token_dict:
-                    raise ValueError(
-                        f"{path} holds {token!r} twice, on lines "
-                        f"{token_dict[token] + 1} and {number + 1}: every line must "
-                        "hold another token, for the line number is the token's id."
-                    )
-                token_dict[token] = number
+            lines = file.read().removeprefix(BYTE_ORDER_MARK).split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not a text in {encoding} ({error}): pass its encoding."
         ) from error
-    if not any(token_dict):
+    tokens = [line.split("\t", 1)[0].strip() for line in lines]
+    while tokens and not tokens[-1]:
+        tokens.pop()
+    if not tokens:
         raise ValueError(f"{path} is empty: a vocabulary holds one token a line.")
+    token_dict: dict[str, int] = {}
+    for i, token in enumerate(tokens):
+        if token in token_dict:
+            raise ValueError(
+                f"{path} holds {token!r} twice, on lines {token_dict[token] + 1} and "
+                f"{i + 1}: every line must hold another token, for the line number is "
+                "the token's id."
+            )
+        token_dict[token] = i
     return token_dict
 
 
@@ -134,6 +136,11 @@ def save_vocab(
     tokens = sorted(token_dict, key=token_dict.__getitem__)
     if not any(tokens):
         raise ValueError("The vocabulary is empty: there is nothing to save.")
+    if not tokens[-1]:
+        raise ValueError(
+            f"The last token, of id {len(tokens) - 1}, is empty and would be taken for "
+            "the end of the file: remove it."
+        )
     for expected, token in enumerate(tokens):
         if token_dict[token] != expected:
             raise ValueError(

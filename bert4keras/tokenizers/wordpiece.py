@@ -131,11 +131,12 @@ class Tokenizer(TokenizerBase):
         def ids_of(text):
             if isinstance(text, str):
                 return self._enclosed(next(encoded))
-            return None if text is None else self._text_to_ids(text)
+            return self._text_to_ids(text)
 
         token_ids, segment_ids = [], []
         for first, second in pairs:
-            first, second = ids_of(first), ids_of(second)
+            first = ids_of(first)
+            second = None if second is None else ids_of(second)
             ids, segments = self._joined(first, second, maxlen, pattern, truncate_from)
             token_ids.append(ids)
             segment_ids.append(segments)

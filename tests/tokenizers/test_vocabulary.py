@@ -27,6 +27,7 @@ def write(path, text, encoding="utf-8"):
         ("a \n\u2028\n##\u2028\nb\n", ["a", "", "##", "b"]),
         ("a\u2028b\nc\x85d\n", ["a\u2028b", "c\x85d"]),
         ("a b\n", ["a b"]),
+        ("a\n\nb\n\n \r\n\n", ["a", "", "b"]),
     ],
 )
 def test_lines_are_ids(tmp_path, content, expected):
@@ -41,7 +42,7 @@ def test_encoding(tmp_path):
         load_vocab(path)
 
 
-@pytest.mark.parametrize("content", ["", "\n", "\u2028\n"])
+@pytest.mark.parametrize("content", ["", "\n", "\u2028\n", "\n\n\n", "\ufeff"])
 def test_empty_vocabulary(tmp_path, content):
     with pytest.raises(ValueError, match="empty"):
         load_vocab(write(tmp_path / "vocab.txt", content))
@@ -103,7 +104,7 @@ token = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
 line = token.filter(lambda t: t == t.strip() and not set(t) & set("\t\r\n\ufeff"))
 
 
-@given(tokens=st.lists(line, min_size=1, unique=True).filter(any))
+@given(tokens=st.lists(line, min_size=1, unique=True).filter(lambda t: t[-1]))
 def test_saving_and_loading(tmp_path_factory, tokens):
     path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
     vocab = {token: i for i, token in enumerate(tokens)}
@@ -118,6 +119,7 @@ def test_saving_and_loading(tmp_path_factory, tokens):
         ({}, "empty"),
         ({"a": 0, "b": 2}, "'b' has the id 2 where 1"),
         ({"a": 0, "b": 0}, "'b' has the id 0 where 1"),
+        ({"a": 0, "": 1}, "id 1, is empty"),
         ({"a\nb": 0}, "cannot be saved"),
         ({"a": 0, " b": 1}, "cannot be saved"),
         ({"\ufeffa": 0}, "byte order mark"),

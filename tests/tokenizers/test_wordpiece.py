@@ -457,3 +457,9 @@ def test_decode_takes_all_ids(ids):
 def test_decoded_text_has_the_same_ids(words):
     ids, _ = UNCASED.encode(" ".join(words))
     assert UNCASED.encode(UNCASED.decode(ids))[0] == ids
+
+
+def test_batch_of_what_is_no_text():
+    for bad in (None, float("nan"), 3, (None, "a")):
+        with pytest.raises(TypeError, match="where a text was expected"):
+            UNCASED.encode_batch(["a", bad])
