@@ -15,13 +15,15 @@ from pathlib import Path
 
 # Names of columns, in lower case, by which a header is known.
 LABEL_NAMES = frozenset(
-    """label labels class category polarity sentiment target y
+    """label labels class category polarity sentiment target
     标签 类别 情感 分类""".split()  # noqa: SIM905
 )
 TEXT_NAMES = frozenset(
     """text text1 text2 text_a text_b texta textb review title content comment query
     sentence sentence1 sentence2 question1 question2 文本 句子 评论 内容""".split()  # noqa: SIM905
 )
+# Columns that are neither: numbers of examples.
+OTHER_NAMES = frozenset("id qid idx index guid 编号 序号".split())  # noqa: SIM905
 COLUMNS = (
     ("label", "text"),
     ("text", "label"),
@@ -127,7 +129,8 @@ def detect_columns(rows: Sequence[Row], path: str | Path) -> tuple[str, ...]:
     values, else the one with shorter ones.
 
     Raises:
-        ValueError: neither two nor three columns, or columns that look alike.
+        ValueError: neither two nor three columns, columns that look alike, or a header
+            that names columns other than texts and an outer label.
     """
     width = len(rows[0].fields)
     candidates = [columns for columns in COLUMNS if len(columns) == width]
@@ -137,6 +140,7 @@ def detect_columns(rows: Sequence[Row], path: str | Path) -> tuple[str, ...]:
             "expected 2 (a label and a text) or 3 (two texts and a label)"
         )
     named = [c for c in candidates if _label(rows[0], c).casefold() in LABEL_NAMES]
+    _check_names(rows[0], path)
     if len(named) == 1:
         return named[0]
 
@@ -152,6 +156,19 @@ def detect_columns(rows: Sequence[Row], path: str | Path) -> tuple[str, ...]:
     return best
 
 
+def _check_names(header: Row, path: str | Path) -> None:
+    names = [field.casefold() for field in header.fields]
+    if not LABEL_NAMES.intersection(names):
+        return
+    others = [name for name in names if name in OTHER_NAMES]
+    if others or (names[0] not in LABEL_NAMES and names[-1] not in LABEL_NAMES):
+        raise ValueError(
+            f"{path}, line 1: the columns are {', '.join(header.fields)}; expected one "
+            "text or two, and a label in the first or the last column; "
+            + (f"delete the column {others[0]}" if others else "move the label")
+        )
+
+
 def _label(row: Row, columns: tuple[str, ...]) -> str:
     return row.fields[columns.index("label")]
 
@@ -159,22 +176,25 @@ def _label(row: Row, columns: tuple[str, ...]) -> str:
 def detect_header(rows: Sequence[Row], columns: tuple[str, ...]) -> bool:
     """Whether line 1 names the columns.
 
-    It does if its label field occurs in no other line and either its fields are known
-    column names, or every other label occurs at least twice.
+    It does if its label occurs in no other line, is not a number, and either is a known
+    name of a column, or stands beside such names, or every other label occurs at least
+    twice and all fields of line 1 look like names.
     """
-    if len(rows) < 2 or "label" not in columns:
+    if "label" not in columns:
         return False
     first, *others = (_label(row, columns) for row in rows)
     counts = Counter(others)
     if first in counts:
         return False
-    index = columns.index("label")
-    texts = [f for i, f in enumerate(rows[0].fields) if i != index]
     if first.casefold() in LABEL_NAMES:
         return True
-    return (
-        all(text.casefold() in TEXT_NAMES for text in texts) or min(counts.values()) > 1
-    )
+    if not others or re.fullmatch(r"[-+]?[0-9.]+", first):
+        return False
+    index = columns.index("label")
+    texts = [f for i, f in enumerate(rows[0].fields) if i != index]
+    if all(text.casefold() in TEXT_NAMES for text in texts):
+        return True
+    return min(counts.values()) > 1 and all(map(str.isidentifier, texts))
 
 
 def read_training_file(

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from classifier_data import Examples
-from matplotlib.figure import Figure
 
-COLOURS = matplotlib.color_sequences["tab10"]
+# matplotlib is imported where it draws: the scores can be had without it.
 
 
 def save_curves(history: Sequence[dict], best: dict, path: str | Path) -> None:
@@ -23,6 +21,10 @@ def save_curves(history: Sequence[dict], best: dict, path: str | Path) -> None:
         best: the entry of the epoch whose weights were kept.
         path: of the file.
     """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    colours = matplotlib.color_sequences["tab10"]
     epochs = [entry["epoch"] for entry in history]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     losses, values = figure.subplots(1, 2)
@@ -42,7 +44,7 @@ def save_curves(history: Sequence[dict], best: dict, path: str | Path) -> None:
         styles = ({"marker": "o", "linewidth": 2.5}, {"marker": ".", "linestyle": "--"})
         for i, (key, label) in enumerate(curves.items()):
             y = [entry[key] for entry in history]
-            axes.plot(epochs, y, color=COLOURS[i], label=label, **styles[i])
+            axes.plot(epochs, y, color=colours[i], label=label, **styles[i])
         axes.axvline(
             best["epoch"], color="grey", linestyle=":", label="kept weights", zorder=0
         )

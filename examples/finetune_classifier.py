@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -87,6 +88,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted; the same command with --resume goes on", file=sys.stderr)
         return 130
+    except OSError as error:  # a full disk, most of the time
+        print(
+            f"\n{parser.prog}: {error}; once that is mended, the same command with "
+            "--resume goes on",
+            file=sys.stderr,
+        )
+        return 1
     run.report()
     return 0
 
@@ -281,6 +289,8 @@ class Run:
         from training_state import replacing, write_json
 
         self.output.mkdir(parents=True, exist_ok=True)
+        for path in self.output.glob("*.tmp*"):  # left by a run that was killed
+            path.unlink()
         write_json(self.output / SETTINGS_FILE, self.settings)
         for name in (CONFIG_FILE, VOCAB_FILE):
             content = (Path(self.arguments.checkpoint) / name).read_bytes()
@@ -308,9 +318,17 @@ class Run:
         print(f"Macro F1 on {name}: {results[name]['macro_f1']:.4f}")
         for line in sample_lines(self.examples[name], probabilities, self.labels):
             print(line)
-        save_curves(progress["history"], progress["best"], self.output / CURVES_FILE)
         write_json(self.output / RESULTS_FILE, results)
-        print(f"Results, weights and curves ({CURVES_FILE}) are in {self.output}")
+        print(f"Results and weights are in {self.output}")
+        if importlib.util.find_spec("matplotlib") is None:
+            print(
+                "No curves: matplotlib is not installed. After `pip install "
+                "matplotlib` the same command with --resume draws them"
+            )
+            return results
+        curves = self.output / CURVES_FILE
+        save_curves(progress["history"], progress["best"], curves)
+        print(f"Curves are in {curves}")
         return results
 
 

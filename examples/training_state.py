@@ -29,11 +29,24 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         >>> with replacing("progress.json") as file:  # doctest: +SKIP
         ...     file.write(b"{}")
     """
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        yield file
-        file.flush()
+    with _beside(path, ".tmp") as temporary:
+        with open(temporary, "wb") as file:
+            yield file
+        _replace(temporary, path)
+
+
+@contextmanager
+def _beside(path: str | Path, ending: str) -> Iterator[Path]:
+    """A name to write to first; an error leaves nothing there."""
+    temporary = Path(path).with_name(Path(path).name + ending)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: str | Path) -> None:
+    with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
 
@@ -47,12 +60,9 @@ def write_json(path: str | Path, content: dict) -> None:
 
 def save_weights(path: str | Path, model: keras.Model) -> None:
     """Writes `*.weights.h5`, without the optimizer, beside its name and renames it."""
-    path = Path(path)
-    temporary = path.with_name("writing-" + path.name)
-    _without_optimizer(model).save_weights(temporary)
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with _beside(path, ".tmp.weights.h5") as temporary:  # Keras asks for the ending
+        _without_optimizer(model).save_weights(temporary)
+        _replace(temporary, path)
 
 
 def load_weights(path: str | Path, model: keras.Model) -> None:

@@ -81,6 +81,28 @@ def test_unfamiliar_header(write):
     assert read_training_file(write("mood\t好\n" + GOOD), header=False).header is None
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["2\t可以\n", "3.5\t可以\n", "fair\t房间干净，服务周到。\n", "y\t可以 吧\n"],
+)
+def test_an_example_with_a_label_of_its_own_is_no_header(write, line):
+    assert read_training_file(write(line + GOOD)).header is None
+
+
+@pytest.mark.parametrize(
+    "names, advice",
+    [
+        ("id\tlabel\ttext", "delete the column id"),
+        ("qid\ttext_a\tlabel", "delete the column qid"),
+        ("text_a\tlabel\ttext_b", "move the label"),
+    ],
+)
+def test_columns_that_a_header_names_but_nobody_uses(write, names, advice):
+    path = write(f"{names}\n1\t甲\t0\n2\t乙\t1\n3\t丙\t0\n4\t丁\t1\n")
+    text = message(read_training_file, path)
+    assert text.startswith(f"{path}, line 1") and advice in text
+
+
 def test_a_word_that_is_a_label_is_no_header(write):
     path = write("label\t好\nother\t坏\nlabel\t很好\n")
     assert read_training_file(path).header is None
@@ -168,6 +190,8 @@ def test_single_class(write):
 
 
 def test_header_only(write):
+    path = write("label\ttext\n")
+    assert "a header and no example" in message(read_training_file, path)
     path = write("label\ttext\n", "valid.tsv")
     training = read_training_file(write(GOOD))
     assert "a header and no example" in message(read_labelled_file, path, training)

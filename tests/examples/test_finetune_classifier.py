@@ -1,7 +1,10 @@
 """The fine-tuning program at tiny sizes: results, interruption, bad input."""
 
+import errno
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,10 +179,44 @@ def test_resume_before_the_first_state(monkeypatch, command, undisturbed, tmp_pa
     """Nothing but a file that was being written: the run begins anew."""
     output = tmp_path / "run"
     crashed_run(monkeypatch, command, output, os, "replace", 1)
-    assert [path.name for path in output.iterdir()] == ["settings.json.tmp"]
+    assert not list(output.iterdir())
+    (output / "settings.json.tmp").write_bytes(b"{")  # as a killed process leaves it
     settings = ["--output", str(output), "--resume"]
     run = finetune_classifier.Run(parse_arguments(make_parser(), [*command, *settings]))
     assert run.trainer.progress["epoch"] == 0
+
+
+def test_full_disk(monkeypatch, command, tmp_path, capsys):
+    """One line, and nothing half-written; the fourth rename is of the first state."""
+    output = tmp_path / "run"
+    renamed = []
+
+    def replace(source, target, original=os.replace):
+        renamed.append(target)
+        if len(renamed) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    assert main([*command, "--output", str(output)]) == 1
+    error = capsys.readouterr().err.strip()
+    assert "No space left" in error and "--resume" in error and "\n" not in error
+    assert sorted(path.name for path in output.iterdir()) == [
+        "bert_config.json",
+        "settings.json",
+        "vocab.txt",
+    ]
+
+
+def test_no_matplotlib(monkeypatch, command, undisturbed, tmp_path, capsys):
+    """Hours of training are not lost for want of a picture."""
+    output = tmp_path / "run"
+    shutil.copytree(undisturbed, output)
+    (output / "curves.png").unlink()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main([*command, "--output", str(output), "--resume"]) == 0
+    assert "matplotlib is not installed" in capsys.readouterr().out
+    assert not (output / "curves.png").exists()
 
 
 def test_resume_after_kill(command, undisturbed, tmp_path):
