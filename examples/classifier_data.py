@@ -176,9 +176,10 @@ def _label(row: Row, columns: tuple[str, ...]) -> str:
 def detect_header(rows: Sequence[Row], columns: tuple[str, ...]) -> bool:
     """Whether line 1 names the columns.
 
-    It does if its label occurs in no other line, is not a number, and either is a known
-    name of a column, or stands beside such names, or every other label occurs at least
-    twice and all fields of line 1 look like names.
+    It does if its label occurs in no other line, is not a number, and one of these
+    holds: it is a known name of a column; it stands beside such names; all other labels
+    are numbers; every other label occurs at least twice and all fields of line 1 look
+    like names.
     """
     if "label" not in columns:
         return False
@@ -188,13 +189,19 @@ def detect_header(rows: Sequence[Row], columns: tuple[str, ...]) -> bool:
         return False
     if first.casefold() in LABEL_NAMES:
         return True
-    if not others or re.fullmatch(r"[-+]?[0-9.]+", first):
+    if not others or _is_number(first):
         return False
+    if all(map(_is_number, counts)):
+        return True
     index = columns.index("label")
     texts = [f for i, f in enumerate(rows[0].fields) if i != index]
     if all(text.casefold() in TEXT_NAMES for text in texts):
         return True
     return min(counts.values()) > 1 and all(map(str.isidentifier, texts))
+
+
+def _is_number(label: str) -> bool:
+    return re.fullmatch(r"[-+]?[0-9.]+", label) is not None
 
 
 def read_training_file(

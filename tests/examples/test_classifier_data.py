@@ -79,6 +79,8 @@ def test_unfamiliar_header(write):
     )
     assert read_training_file(write("mood\t好\n" + GOOD + "fair\t可\n")).header is None
     assert read_training_file(write("mood\t好\n" + GOOD), header=False).header is None
+    numbers = read_training_file(write("mood\topinion of us\n0\t好\n1\t坏\n"))
+    assert numbers.header == ("mood", "opinion of us")
 
 
 @pytest.mark.parametrize(
