@@ -5,6 +5,8 @@ Nothing inside the package imports this module. `K` is `keras.ops`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 from keras import ops as K  # noqa: N812
@@ -27,15 +29,18 @@ __all__ = [
     "attention_normalize",
     "batch_gather",
     "divisible_temporal_padding",
+    "dtype",
     "flatten",
     "gelu_erf",
     "gelu_sigmoid",
     "gelu_tanh",
+    "get_available_gpus",
     "keras",
     "leaky_relu",
     "multilabel_categorical_crossentropy",
     "piecewise_linear",
     "pool1d",
+    "recompute_grad",
     "reshape",
     "root_mean_square",
     "search_layer",
@@ -44,9 +49,53 @@ __all__ = [
     "sinusoidal_embeddings",
     "sparse_multilabel_categorical_crossentropy",
     "swish",
+    "symbolic",
+    "where",
 ]
 
 swish = keras.activations.silu
+where = ops.where
+
+
+def get_available_gpus() -> list[str]:
+    """The names of the GPUs that the backend can use.
+
+    Each backend is asked itself: Keras lists devices on TensorFlow and JAX only, and on
+    JAX it fails where there is no GPU.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [str(device) for device in jax.devices() if device.platform == "gpu"]
+    return keras.distribution.list_devices("gpu")
+
+
+def dtype(x) -> str:
+    """The name of a tensor's or an array's dtype.
+
+    Example:
+        >>> dtype(keras.ops.ones((2,), "int32"))
+        'int32'
+    """
+    return keras.backend.standardize_dtype(x.dtype)
+
+
+def symbolic(f: Callable) -> Callable:
+    """`f` itself: no Keras of today needs the decorator."""
+    return f
+
+
+def recompute_grad(call: Callable) -> Callable:
+    """`call` itself, as in bert4keras 0.11.5 without the variable `RECOMPUTE`.
+
+    To save memory, pass `recompute=True` to the layers or to
+    `build_transformer_model`, or derive from `bert4keras.layers.RecomputableLayer`.
+    """
+    return call
 
 
 def leaky_relu(x, alpha: float = 0.2):

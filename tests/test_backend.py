@@ -65,6 +65,23 @@ def test_small_functions():
     )
 
 
+def test_names_that_need_little():
+    x = ops.convert_to_tensor(numbers(2, 3))
+    assert backend.dtype(x) == "float32"
+    assert backend.dtype(ops.cast(x, "int32")) == "int32"
+    found = array(backend.where(x > 0, x, 0))
+    np.testing.assert_array_equal(found, np.maximum(array(x), 0))
+    assert all(isinstance(name, str) for name in backend.get_available_gpus())
+
+    class Double(keras.layers.Layer):
+        @backend.recompute_grad
+        def call(self, inputs):
+            return 2 * inputs
+
+    np.testing.assert_array_equal(array(Double()(x)), 2 * array(x))
+    assert backend.symbolic(len) is len
+
+
 @pytest.mark.parametrize("length", [4, 5, 7, 8])
 def test_divisible_temporal_padding(length):
     x = numbers(2, length, 3)
