@@ -16,18 +16,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from bert4keras.masking import large_negative
+from bert4keras.masking import hidden_below, large_negative
 
 # Stands for minus infinity among scores in float32: its exponential is 0, and sums and
 # differences of it stay finite.
 _FLOOR = -1e30
-
-
-def _masked_below(dtype: str) -> float:
-    """Scores down there come from a mask, not from a network."""
-    if keras.backend.standardize_dtype(dtype) == "float16":
-        return 0.99 * large_negative(dtype)
-    return -1e8
 
 
 def _log1p_sum_exp(x):
@@ -50,8 +43,8 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
     Args:
         y_true: tensor (..., classes), 1 for targets, 0 for others, or shares between.
         y_pred: float tensor (..., classes) of scores without an activation. Classes
-            with a score of minus infinity (or under -1e8, which masks give) are left
-            out, targets or not.
+            with a score of minus infinity (or under -1e8, in float16 -1.5e4, which
+            masks give) are left out, targets or not.
 
     Returns:
         A tensor (...) of float32 at least, whatever the dtype of the scores.
@@ -62,7 +55,7 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
         >>> multilabel_categorical_crossentropy(y_true, y_pred)  # [1.0719]
     """
     y_pred = ops.convert_to_tensor(y_pred)
-    keep = y_pred > _masked_below(y_pred.dtype)
+    keep = y_pred > hidden_below(y_pred.dtype)
     dtype = keras.backend.result_type(y_pred.dtype, "float32")
     y_true, y_pred = ops.cast(y_true, dtype), ops.cast(y_pred, dtype)
     negatives = _log1p_sum_exp(_weighted(y_pred, 1 - y_true, keep))
@@ -104,7 +97,9 @@ def _from_class_numbers(numbers, scores):
     """
     shape = ops.shape(scores)
     numbers = ops.cast(numbers, "int32")
-    per_row = numbers.shape[-1] or ops.shape(numbers)[-1]
+    per_row = ops.shape(numbers)[-1]
+    if isinstance(per_row, int) and per_row == 0:  # no target anywhere
+        return ops.zeros(shape, dtype="float32")
     numbers = ops.reshape(numbers, (-1, per_row))
     rows = ops.shape(numbers)[0]
     starts = ops.arange(rows, dtype="int32")[:, None]

@@ -28,6 +28,25 @@ def large_negative(dtype: str) -> float:
     return -3e4 if keras.backend.standardize_dtype(dtype) == "float16" else -1e30
 
 
+def hidden_below(dtype: str) -> float:
+    """Scores and biases down there come from a mask, not from a network.
+
+    People write masks as -1e9, -1e12, `large_negative` or minus infinity; an official
+    -10000 is still a number that a score is added to.
+
+    Args:
+        dtype: name of a float dtype.
+
+    Returns:
+        -1.5e4 for float16, -1e8 otherwise.
+
+    Example:
+        >>> hidden_below("float32")
+        -100000000.0
+    """
+    return -1.5e4 if keras.backend.standardize_dtype(dtype) == "float16" else -1e8
+
+
 def causal_mask(length: Any):
     """Who may look at whom in a left-to-right language model.
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from bert4keras.layers.checks import (
+    check_choice,
+    check_optional_sizes,
+    check_rate,
+    check_sizes,
+    is_one_shape,
+)
 from bert4keras.layers.recompute import RecomputableLayer, draw_seed
 from bert4keras.layers.scores import (
+    NORMALIZATIONS,
     apply_rotary_position_embeddings,
-    check_normalization,
     check_rotary_size,
     fused_attention,
     normalize_scores,
 )
-from bert4keras.masking import large_negative
 
 POSITION_BIASES = ("rotary", "typical_relative", "t5_relative")
 TALKING_HEADS = ("before", "after", "both")
@@ -33,12 +39,16 @@ class HeadMixing(keras.layers.Layer):
     Returns:
         A float tensor (batch, heads, query length, key length).
 
+    Raises:
+        ValueError: if `heads` is less than 1.
+
     Example:
         >>> HeadMixing(3)(keras.ops.ones((2, 4, 5, 5))).shape  # (2, 3, 5, 5)
     """
 
     def __init__(self, heads: int, initializer="identity", **kwargs):
         super().__init__(**kwargs)
+        check_sizes("HeadMixing", heads=heads)
         self.heads = heads
         self.initializer = keras.initializers.get(initializer)
 
@@ -87,8 +97,8 @@ class MultiHeadAttention(RecomputableLayer):
     returned, no active dropout, no `typical_relative`), the backend's fused attention
     computes the same.
 
-    A query all of whose keys are padding gets the mean of all values under `softmax`
-    (in float16 a weighted mean), and 0 under `squared_relu`; never NaN.
+    A query all of whose keys are padding or hidden by the bias gets the mean of all
+    values under `softmax`, and 0 under `squared_relu`; never NaN.
 
     Args:
         heads: number of heads.
@@ -109,6 +119,9 @@ class MultiHeadAttention(RecomputableLayer):
         value_heads: heads of the values; None is `heads`. Another number needs talking
             heads after the normalization.
         talking_initializer: initializer of the matrices that mix heads.
+        position_size: how many columns of queries and keys, from the first on, the
+            position biases are made for; None is all of them. `grow_key_size` adds
+            columns without positions.
         recompute: whether training keeps the inputs only and computes the attention
             again for its gradients; see `RecomputableLayer`.
 
@@ -119,14 +132,15 @@ class MultiHeadAttention(RecomputableLayer):
             hides keys.
         a_bias: whether an attention bias is among the inputs. It is added to the
             scores and broadcasts to (batch, heads, query length, key length); one of
-            three axes is for all heads.
+            three axes is for all heads. Minus infinity hides a key.
         p_bias: None, or which position bias is the last input:
-            `"rotary"`: sinusoidal positions (1 or batch, length, key_size), by which
-            queries and keys are rotated;
+            `"rotary"`: sinusoidal positions (1 or batch, length, position_size), by
+            which queries and keys are rotated;
             `"typical_relative"`: vectors (query length, key length, head_size), added
-            to keys and values (Shaw et al., arXiv 1803.02155, equations 3 and 4);
+            to keys and values (Shaw et al., arXiv 1803.02155, equations 3 and 4), which
+            `position_size` must equal;
             `"t5_relative"`: a bias (query length, key length, heads), added to the
-            scores before they are divided by sqrt(key_size).
+            scores; it is divided by sqrt(position_size) as they are by sqrt(key_size).
 
     Returns:
         A float tensor (batch, query length, out_dim); with `return_attention_scores`
@@ -135,8 +149,8 @@ class MultiHeadAttention(RecomputableLayer):
 
     Raises:
         ValueError: for sizes under 1, head counts that do not fit, an unknown
-            normalization or position bias, or inputs that do not match `a_bias` and
-            `p_bias`.
+            normalization or position bias, or inputs whose number or shapes do not
+            match `a_bias` and `p_bias`.
 
     Example:
         >>> x = keras.ops.ones((2, 5, 8))
@@ -159,17 +173,32 @@ class MultiHeadAttention(RecomputableLayer):
         key_heads: int | None = None,
         value_heads: int | None = None,
         talking_initializer="identity",
+        position_size: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_sizes("MultiHeadAttention", heads=heads, head_size=head_size)
+        check_optional_sizes(
+            "MultiHeadAttention",
+            out_dim=out_dim,
+            key_size=key_size,
+            key_heads=key_heads,
+            value_heads=value_heads,
+            position_size=position_size,
+        )
         self.heads = heads
         self.key_heads = heads if key_heads is None else key_heads
         self.value_heads = heads if value_heads is None else value_heads
         self.head_size = head_size
         self.key_size = head_size if key_size is None else key_size
+        self.position_size = self.key_size if position_size is None else position_size
         self.out_dim = self.value_heads * head_size if out_dim is None else out_dim
-        self.talking_heads = "both" if talking_heads is True else talking_heads or False
-        self._check_arguments(normalization)
+        if talking_heads is None or talking_heads is True:
+            talking_heads = "both" if talking_heads else False
+        self.talking_heads = talking_heads
+        check_choice("MultiHeadAttention", NORMALIZATIONS, normalization=normalization)
+        check_rate("MultiHeadAttention", attention_dropout=attention_dropout)
+        self._check_arguments()
         self.use_bias = use_bias
         self.normalization = normalization
         self.attention_scale = attention_scale
@@ -181,20 +210,17 @@ class MultiHeadAttention(RecomputableLayer):
         if attention_dropout:
             self.seed_generator = keras.random.SeedGenerator()
 
-    def _check_arguments(self, normalization):
-        sizes = "heads", "key_heads", "value_heads", "head_size", "out_dim", "key_size"
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"MultiHeadAttention was given {name}={getattr(self, name)}; "
-                    "it must be at least 1."
-                )
-        check_normalization(normalization, "MultiHeadAttention")
-        if self.talking_heads not in (False, *TALKING_HEADS):
+    def _check_arguments(self):
+        if self.position_size > self.key_size:
             raise ValueError(
-                f"MultiHeadAttention was given talking_heads={self.talking_heads!r}; "
-                f"choose one of {TALKING_HEADS}, or a boolean."
+                f"MultiHeadAttention was given position_size={self.position_size}, but "
+                f"keys have only {self.key_size} columns."
             )
+        check_choice(
+            "MultiHeadAttention",
+            (False, *TALKING_HEADS),
+            talking_heads=self.talking_heads,
+        )
         for name, where in (("key_heads", "before"), ("value_heads", "after")):
             number = getattr(self, name)
             if number != self.heads and self.talking_heads not in (where, "both"):
@@ -225,6 +251,11 @@ class MultiHeadAttention(RecomputableLayer):
 
     def build(self, input_shape):
         """Create the four projections, and what mixes heads."""
+        if len(input_shape) < 3 or is_one_shape(input_shape):
+            raise ValueError(
+                "MultiHeadAttention takes a list that begins with query, key and "
+                f"value, but was given an input of shape {input_shape}."
+            )
         query, key, value = input_shape[:3]
         self.query_dense = self._dense(self.key_heads * self.key_size, "query", query)
         self.key_dense = self._dense(self.key_heads * self.key_size, "key", key)
@@ -282,13 +313,39 @@ class MultiHeadAttention(RecomputableLayer):
                 f"query, key and value with a_bias={a_bias!r} and p_bias={p_bias!r} "
                 f"make {expected}."
             )
-        if p_bias == "typical_relative" and self.key_size != self.head_size:
-            raise ValueError(
-                "p_bias='typical_relative' adds the same vectors to keys and values, "
-                f"but key_size={self.key_size} and head_size={self.head_size} differ."
-            )
+        if a_bias:
+            self._check_bias(inputs[3])
         if p_bias == "rotary":
-            check_rotary_size(inputs[-1], self.key_size)
+            check_rotary_size(inputs[-1], self.position_size)
+        elif p_bias:
+            self._check_positions(inputs[-1], p_bias)
+
+    def _check_bias(self, bias):
+        rank = len(bias.shape)
+        heads = bias.shape[1] if rank == 4 else 1
+        if rank > 4 or heads not in (1, self.heads, None):
+            raise ValueError(
+                "MultiHeadAttention was called with an attention bias of shape "
+                f"{tuple(bias.shape)}; it must broadcast to (batch, {self.heads}, "
+                "query length, key length), or have three axes, for all heads."
+            )
+
+    def _check_positions(self, positions, p_bias):
+        size, name = self.heads, "heads"
+        if p_bias == "typical_relative":
+            size, name = self.head_size, "head_size"
+            if self.position_size != size:
+                raise ValueError(
+                    "p_bias='typical_relative' adds the same vectors to keys and "
+                    f"values, but position_size={self.position_size} (key_size, unless "
+                    f"given) and head_size={size} differ."
+                )
+        if len(positions.shape) != 3 or positions.shape[-1] != size:
+            raise ValueError(
+                f"MultiHeadAttention was called with p_bias={p_bias!r} and positions "
+                f"of shape {tuple(positions.shape)}; they must be (query length, key "
+                f"length, {size}), {name} being {size}."
+            )
 
     def pay_attention_to(self, inputs, mask=None, a_bias=None, p_bias=None, seed=None):
         """Attention itself, the part that variants override.
@@ -311,13 +368,12 @@ class MultiHeadAttention(RecomputableLayer):
         bias = _with_heads(inputs[3]) if a_bias else None
         positions = inputs[-1] if p_bias else None
         if p_bias == "rotary":
-            queries, keys = apply_rotary_position_embeddings(positions, queries, keys)
+            queries, keys = self._rotate(positions, queries, keys)
         if self._is_fused(p_bias, seed):
             if p_bias == "t5_relative":
-                positions = ops.transpose(positions, (2, 0, 1))[None] * self._scale
+                positions = self._t5_bias(positions)
                 bias = positions if bias is None else bias + positions
-            bias = _hide(keep, bias, queries.dtype)
-            outputs = fused_attention(queries, keys, values, bias, self._scale)
+            outputs = fused_attention(queries, keys, values, keep, bias, self._scale)
             return outputs, None
         scores = self._scores(queries, keys, positions, p_bias)
         weights = normalize_scores(scores, self.normalization, keep, bias)
@@ -329,6 +385,19 @@ class MultiHeadAttention(RecomputableLayer):
         if p_bias == "typical_relative":
             outputs = outputs + ops.einsum("bhqk,qkd->bqhd", weights, positions)
         return outputs, scores
+
+    def _rotate(self, positions, *tensors):
+        """Queries and keys with their first `position_size` columns rotated."""
+        size = self.position_size
+        rotated = [
+            apply_rotary_position_embeddings(positions, x[..., :size]) for x in tensors
+        ]
+        if size == self.key_size:
+            return rotated
+        return [
+            ops.concatenate([turned, x[..., size:]], axis=-1)
+            for turned, x in zip(rotated, tensors, strict=True)
+        ]
 
     @property
     def _scale(self):
@@ -346,14 +415,23 @@ class MultiHeadAttention(RecomputableLayer):
 
     def _scores(self, queries, keys, positions, p_bias):
         """Scores (batch, heads, query length, key length), heads mixed already."""
+        # The queries are scaled, which are fewer numbers than the scores, and float16
+        # does not overflow.
+        queries = queries * self._scale if self.attention_scale else queries
         scores = ops.einsum("bqhd,bkhd->bhqk", queries, keys)
         if p_bias == "typical_relative":
+            queries = queries[..., : self.position_size]
             scores = scores + ops.einsum("bqhd,qkd->bhqk", queries, positions)
         if self.score_mixing is not None:
             scores = self.score_mixing(scores)
         if p_bias == "t5_relative":
-            scores = scores + ops.transpose(positions, (2, 0, 1))[None]
-        return scores * self._scale if self.attention_scale else scores
+            scores = scores + self._t5_bias(positions)
+        return scores
+
+    def _t5_bias(self, positions):
+        """Positions (query length, key length, heads) as scores."""
+        bias = ops.transpose(positions, (2, 0, 1))[None]
+        return bias * self.position_size**-0.5 if self.attention_scale else bias
 
     def compute_mask(self, inputs, mask=None):
         """The mask of the queries; scores have none."""
@@ -395,6 +473,7 @@ class MultiHeadAttention(RecomputableLayer):
             "talking_heads": self.talking_heads,
             "key_heads": self.key_heads,
             "value_heads": self.value_heads,
+            "position_size": self.position_size,
             **initializers,
         }
 
@@ -405,18 +484,7 @@ def _split_heads(x, heads, size):
 
 
 def _with_heads(bias):
-    """A bias (batch, query length, key length) is for all heads."""
-    return bias[:, None] if len(bias.shape) == 3 else bias
-
-
-def _hide(keep, bias, dtype):
-    """Padding and bias as one additive bias, for fused kernels.
-
-    With boolean masks some kernels give NaN where everything is padding.
-    """
-    if bias is not None:
-        bias = ops.cast(bias, dtype)
-    if keep is None:
-        return bias
-    zero, floor = ops.cast(0, dtype), ops.cast(large_negative(dtype), dtype)
-    return ops.where(keep, zero if bias is None else bias, floor)
+    """Four axes; a bias (batch, query length, key length) is for all heads."""
+    if len(bias.shape) == 3:
+        return bias[:, None]
+    return ops.expand_dims(bias, list(range(4 - len(bias.shape))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from bert4keras import activations
+from bert4keras.layers.checks import check_sizes
 from bert4keras.layers.recompute import RecomputableLayer
 
 
@@ -48,10 +49,11 @@ class FeedForward(RecomputableLayer):
         super().__init__(**kwargs)
         if not isinstance(activation, list | tuple):
             activation = [activation]
-        if units < 1 or not activation:
+        check_sizes("FeedForward", units=units)
+        if not activation:
             raise ValueError(
-                f"FeedForward was given units={units} and {len(activation)} "
-                "activations; both must be at least 1."
+                f"FeedForward was given activation={activation!r}; the list must hold "
+                "an activation, or several for the gated form."
             )
         self.units = units
         self.activation = [activations.get(a) for a in activation]

@@ -6,11 +6,12 @@ import keras
 from keras import ops
 
 from bert4keras import activations
+from bert4keras.layers.checks import check_choice, check_rate, check_sizes, is_one_shape
 from bert4keras.layers.normalization import ScaleOffset
 from bert4keras.layers.recompute import RecomputableLayer, draw_seed
 from bert4keras.layers.scores import (
+    NORMALIZATIONS,
     apply_rotary_position_embeddings,
-    check_normalization,
     check_rotary_size,
     normalize_scores,
 )
@@ -45,7 +46,8 @@ class GatedAttentionUnit(RecomputableLayer):
             by the sinusoidal positions if `p_bias`.
         mask: the padding masks; Keras fills them in.
         a_bias: whether an attention bias (batch, query length, key length) or one that
-            broadcasts against it is among the inputs.
+            broadcasts against it is among the inputs; an axis of size 1 for heads may
+            come second. Minus infinity hides a key.
         p_bias: None or `"rotary"`.
 
     Returns:
@@ -73,13 +75,9 @@ class GatedAttentionUnit(RecomputableLayer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, size in (("units", units), ("key_size", key_size)):
-            if size < 1:
-                raise ValueError(
-                    f"GatedAttentionUnit was given {name}={size}; "
-                    "it must be at least 1."
-                )
-        check_normalization(normalization, "GatedAttentionUnit")
+        check_sizes("GatedAttentionUnit", units=units, key_size=key_size)
+        check_choice("GatedAttentionUnit", NORMALIZATIONS, normalization=normalization)
+        check_rate("GatedAttentionUnit", attention_dropout=attention_dropout)
         self.units = units
         self.key_size = key_size
         self.activation = activations.get(activation)
@@ -138,7 +136,7 @@ class GatedAttentionUnit(RecomputableLayer):
             keep = ops.cast(keep, "bool")[:, None]
 
         def attend(*tensors):
-            bias = tensors[first] if a_bias else None
+            bias = _without_heads(tensors[first]) if a_bias else None
             return self._attend(tensors, keep, bias, p_bias, seed)
 
         return self.compute(attend, inputs, training)
@@ -183,6 +181,14 @@ class GatedAttentionUnit(RecomputableLayer):
             )
         if p_bias:
             check_rotary_size(inputs[-1], self.key_size)
+        if a_bias:
+            shape = tuple(inputs[1 if self.self_attention else 3].shape)
+            if len(shape) > 4 or (len(shape) == 4 and shape[1] not in (1, None)):
+                raise ValueError(
+                    "GatedAttentionUnit was called with an attention bias of shape "
+                    f"{shape}; there is one head, so that it must be (batch, query "
+                    "length, key length) or (batch, 1, query length, key length)."
+                )
 
     def compute_mask(self, inputs, previous_mask=None):
         """The mask of the first input."""
@@ -217,6 +223,10 @@ class GatedAttentionUnit(RecomputableLayer):
         }
 
 
+def _without_heads(bias):
+    """A bias (batch, 1, query length, key length), as masks of language models are."""
+    return bias[:, 0] if len(bias.shape) == 4 else bias
+
+
 def _as_shapes(input_shape):
-    """A list of shapes, from that or one shape, which is a list in saved files."""
-    return input_shape if isinstance(input_shape[0], list | tuple) else [input_shape]
+    return [input_shape] if is_one_shape(input_shape) else input_shape

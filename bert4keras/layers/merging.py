@@ -7,6 +7,8 @@ from itertools import accumulate, pairwise
 import keras
 from keras import ops
 
+from bert4keras.layers.checks import check_sizes
+
 
 @keras.saving.register_keras_serializable(package="bert4keras")
 class Add(keras.layers.Add):
@@ -198,13 +200,13 @@ class BatchSplit(keras.layers.Layer):
 
     def __init__(self, parts: list[int], **kwargs):
         super().__init__(**kwargs)
-        parts = list(parts)
-        if not parts or any(not isinstance(p, int) or p < 1 for p in parts):
+        if not isinstance(parts, list | tuple) or not parts:
             raise ValueError(
-                f"BatchSplit was given parts={parts}; "
+                f"BatchSplit was given parts={parts!r}; "
                 "it must be a list of positive integers, such as [1, 1]."
             )
-        self.parts = parts
+        check_sizes("BatchSplit", **{f"parts[{i}]": p for i, p in enumerate(parts)})
+        self.parts = list(parts)
         self.supports_masking = True
 
     def call(self, inputs):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import keras
 from keras import ops
 
 from bert4keras import activations
+from bert4keras.layers.checks import check_optional_sizes, is_one_shape
 from bert4keras.layers.composite import CompositeLayer
 
 
@@ -32,6 +35,10 @@ class ScaleOffset(CompositeLayer):
     Returns:
         A tensor of the shape of x.
 
+    Raises:
+        ValueError: if `hidden_units` is less than 1, or the input is not a pair where
+            `conditional` asks for one.
+
     Example:
         >>> ScaleOffset()(keras.ops.ones((2, 3, 4))).shape
     """
@@ -47,11 +54,7 @@ class ScaleOffset(CompositeLayer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if hidden_units is not None and hidden_units < 1:
-            raise ValueError(
-                f"{type(self).__name__} was given hidden_units={hidden_units}; "
-                "it must be None or at least 1."
-            )
+        check_optional_sizes(type(self).__name__, hidden_units=hidden_units)
         self.scale = scale
         self.offset = offset
         self.conditional = conditional
@@ -62,8 +65,14 @@ class ScaleOffset(CompositeLayer):
 
     def build(self, input_shape):
         """Create beta and gamma, and the condition's projections."""
-        shape = input_shape[0] if self.conditional else input_shape
-        size = shape[-1]
+        is_pair = not is_one_shape(input_shape)
+        if is_pair != bool(self.conditional):
+            wanted = "[x, condition]" if self.conditional else "one tensor"
+            raise ValueError(
+                f"{type(self).__name__} with conditional={self.conditional!r} takes "
+                f"{wanted}, but was given an input of shape {input_shape}."
+            )
+        size = (input_shape[0] if is_pair else input_shape)[-1]
         self.beta = self.gamma = None
         if self.offset:
             self.beta = self.add_weight(shape=(size,), initializer="zeros", name="beta")
@@ -171,10 +180,11 @@ class LayerNormalization(ScaleOffset):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if epsilon is not None and epsilon < 0:
+        is_number = isinstance(epsilon, Real) and not isinstance(epsilon, bool)
+        if epsilon is not None and not (is_number and 0 <= epsilon < float("inf")):
             raise ValueError(
-                f"LayerNormalization was given epsilon={epsilon}; "
-                "it cannot be negative."
+                f"LayerNormalization was given epsilon={epsilon!r}; "
+                "it must be None or a number of at least 0."
             )
         self.zero_mean = zero_mean
         self.unit_variance = unit_variance

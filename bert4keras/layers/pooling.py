@@ -5,7 +5,9 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from bert4keras.masking import large_negative
+from bert4keras.layers.checks import check_choice
+
+_CHANNELS_LAST = ("channels_last",)
 
 
 def _as_columns(mask):
@@ -19,44 +21,65 @@ class GlobalAveragePooling1D(keras.layers.GlobalAveragePooling1D):
     Unlike Keras's own it gives 0, not NaN, for a sequence without any, and sums in
     float32 at least.
 
+    Args:
+        data_format: `"channels_last"`; there is no other.
+        **kwargs: `keepdims`, and the arguments of every Keras layer.
+
     Call arguments:
         inputs: float tensor (batch, length, hidden).
         mask: (batch, length) boolean; Keras fills it in.
 
     Returns:
-        A tensor (batch, hidden).
+        A tensor (batch, hidden), with `keepdims` (batch, 1, hidden).
+
+    Raises:
+        ValueError: for another data format.
 
     Example:
         >>> GlobalAveragePooling1D()(keras.ops.ones((2, 3, 4))).shape
     """
+
+    def __init__(self, data_format: str = "channels_last", **kwargs):
+        check_choice(type(self).__name__, _CHANNELS_LAST, data_format=data_format)
+        super().__init__(data_format=data_format, **kwargs)
 
     def call(self, inputs, mask=None):
         """Sum what is real, divide by its number."""
         if mask is None:
             return super().call(inputs)
         dtype = keras.backend.result_type(inputs.dtype, "float32")
+        real = _as_columns(mask)
         # Where, not times: padding may hold infinities.
-        kept = ops.where(_as_columns(mask), ops.cast(inputs, dtype), 0.0)
-        number = ops.maximum(ops.sum(ops.cast(mask, dtype), axis=1, keepdims=True), 1)
-        return ops.cast(ops.sum(kept, axis=1) / number, inputs.dtype)
+        kept = ops.where(real, ops.cast(inputs, dtype), 0.0)
+        number = ops.sum(ops.cast(real, dtype), axis=1, keepdims=self.keepdims)
+        mean = ops.sum(kept, axis=1, keepdims=self.keepdims) / ops.maximum(number, 1)
+        return ops.cast(mean, inputs.dtype)
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
 class GlobalMaxPooling1D(keras.layers.GlobalMaxPooling1D):
     """The maximum over a sequence's real positions; 0 for a sequence without any.
 
+    Args:
+        data_format: `"channels_last"`; there is no other.
+        **kwargs: `keepdims`, and the arguments of every Keras layer.
+
     Call arguments:
         inputs: float tensor (batch, length, hidden).
         mask: (batch, length) boolean; Keras fills it in.
 
     Returns:
-        A tensor (batch, hidden).
+        A tensor (batch, hidden), with `keepdims` (batch, 1, hidden).
+
+    Raises:
+        ValueError: for another data format.
 
     Example:
         >>> GlobalMaxPooling1D()(keras.ops.ones((2, 3, 4))).shape
     """
 
-    def __init__(self, data_format="channels_last", **kwargs):
+    def __init__(self, data_format: str = "channels_last", **kwargs):
+        check_choice(type(self).__name__, _CHANNELS_LAST, data_format=data_format)
         super().__init__(data_format=data_format, **kwargs)
         self.supports_masking = True
 
@@ -64,9 +87,11 @@ class GlobalMaxPooling1D(keras.layers.GlobalMaxPooling1D):
         """Take the maximum of what is real."""
         if mask is None:
             return super().call(inputs)
-        floor = ops.cast(large_negative(inputs.dtype), inputs.dtype)
-        highest = ops.max(ops.where(_as_columns(mask), inputs, floor), axis=1)
-        some = ops.any(ops.cast(mask, "bool"), axis=1, keepdims=True)
+        real = _as_columns(mask)
+        lowest = ops.cast(float("-inf"), inputs.dtype)
+        kept = ops.where(real, inputs, lowest)
+        highest = ops.max(kept, axis=1, keepdims=self.keepdims)
+        some = ops.any(real, axis=1, keepdims=self.keepdims)
         return ops.where(some, highest, ops.zeros_like(highest))
 
     def compute_mask(self, inputs, previous_mask=None):

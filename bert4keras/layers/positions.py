@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import keras
 import numpy as np
 from keras import ops
+
+from bert4keras.layers.checks import check_choice, check_sizes
 
 
 def sinusoidal_embeddings(positions, size: int, base: float = 10000.0):
@@ -88,16 +92,8 @@ class _PositionLayer(keras.layers.Layer):
 
     def __init__(self, output_dim, merge_mode, custom_position_ids, **kwargs):
         super().__init__(**kwargs)
-        if merge_mode not in MERGE_MODES:
-            raise ValueError(
-                f"{type(self).__name__} was given merge_mode={merge_mode!r}; "
-                f"choose one of {MERGE_MODES}."
-            )
-        if output_dim < 1:
-            raise ValueError(
-                f"{type(self).__name__} was given output_dim={output_dim}; "
-                "it must be at least 1."
-            )
+        check_choice(type(self).__name__, MERGE_MODES, merge_mode=merge_mode)
+        check_sizes(type(self).__name__, output_dim=output_dim)
         self.output_dim = output_dim
         self.merge_mode = merge_mode
         self.custom_position_ids = custom_position_ids
@@ -109,12 +105,22 @@ class _PositionLayer(keras.layers.Layer):
         """The vectors (batch or 1, length, output_dim) of integer positions."""
         raise NotImplementedError
 
+    def check_shape(self, shape):
+        """Refuse sequences (batch, length, hidden) that positions do not fit."""
+        if self.merge_mode in ("add", "mul") and shape[-1] != self.output_dim:
+            raise ValueError(
+                f"{type(self).__name__} was given vectors of width {shape[-1]}, to be "
+                f"merged by {self.merge_mode!r} with positions of output_dim="
+                f"{self.output_dim}; the two must be equal."
+            )
+
     def call(self, inputs):
         """Look the positions up and merge them with the sequence."""
         if self.custom_position_ids:
             x, position_ids = inputs
         else:
             x, position_ids = inputs, ops.arange(ops.shape(inputs)[1])[None]
+        self.check_shape(x.shape)
         x = ops.cast(x, self.compute_dtype)
         vectors = self.position_vectors(position_ids, x.dtype)
         return merge_positions(x, vectors, self.merge_mode)
@@ -128,6 +134,7 @@ class _PositionLayer(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """(batch, length, hidden), or the sum of both sizes for `concat`."""
         shape = input_shape[0] if self.custom_position_ids else input_shape
+        self.check_shape(shape)
         if self.merge_mode == "concat":
             return (*shape[:-1], shape[-1] + self.output_dim)
         if self.merge_mode == "zero":
@@ -169,7 +176,8 @@ class PositionEmbedding(_PositionLayer):
         A float tensor (batch, length, ...).
 
     Raises:
-        ValueError: for an unknown merge mode, sizes under 1, or a outside (0, 1).
+        ValueError: for an unknown merge mode, sizes under 1, a outside (0, 1), or a
+            sequence that is longer than the positions reach, or of another width.
 
     Example:
         >>> PositionEmbedding(8, 4)(keras.ops.ones((2, 3, 4))).shape
@@ -186,14 +194,10 @@ class PositionEmbedding(_PositionLayer):
         **kwargs,
     ):
         super().__init__(output_dim, merge_mode, custom_position_ids, **kwargs)
-        if input_dim < 1:
-            raise ValueError(
-                f"PositionEmbedding was given input_dim={input_dim}; "
-                "it must be at least 1."
-            )
+        check_sizes("PositionEmbedding", input_dim=input_dim)
         # 0.4 is the value of the source above.
-        alpha = 0.4 if hierarchical is True else hierarchical
-        if alpha and not 0 < alpha < 1:
+        alpha = 0.4 if hierarchical is True else hierarchical or None
+        if alpha and not (isinstance(alpha, Real) and 0 < alpha < 1):
             raise ValueError(
                 f"PositionEmbedding was given hierarchical={hierarchical}; it must be "
                 "a boolean, None, or a number between 0 and 1."
@@ -213,18 +217,25 @@ class PositionEmbedding(_PositionLayer):
 
     def call(self, inputs):
         """Add the positions' vectors."""
-        length = None if self.custom_position_ids else inputs.shape[1]
-        if length is not None and length > self.input_dim and not self.alpha:
-            raise ValueError(
-                f"A sequence of {length} positions does not fit the {self.input_dim} "
-                "of the position table; shorten it, or use hierarchical_position."
-            )
         if self.custom_position_ids or self.alpha or self.merge_mode == "concat":
             return super().call(inputs)
+        self.check_shape(inputs.shape)
         # A slice is cheaper than a look-up, in its gradient above all.
         table = ops.convert_to_tensor(self.embeddings)[None, : ops.shape(inputs)[1]]
         x = ops.cast(inputs, self.compute_dtype)
         return merge_positions(x, ops.cast(table, x.dtype), self.merge_mode)
+
+    def check_shape(self, shape):
+        """Refuse also sequences that are longer than the table reaches."""
+        super().check_shape(shape)
+        reach = self.input_dim**2 if self.alpha else self.input_dim
+        if self.custom_position_ids or shape[1] is None or shape[1] <= reach:
+            return
+        advice = "" if self.alpha else ", or use hierarchical_position"
+        raise ValueError(
+            f"A sequence of {shape[1]} positions does not fit the {reach} that the "
+            f"position table reaches; shorten it{advice}."
+        )
 
     def position_vectors(self, position_ids, dtype):
         """Look up, or compose from two entries of the table."""

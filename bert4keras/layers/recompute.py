@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import keras
 
+from bert4keras.layers.checks import check_choice
 from bert4keras.layers.composite import CompositeLayer
 
 # Those for which `keras.remat` is more than an exception.
@@ -34,6 +35,7 @@ class RecomputableLayer(CompositeLayer):
 
     def __init__(self, recompute: bool = False, **kwargs):
         super().__init__(**kwargs)
+        check_choice(type(self).__name__, (False, True), recompute=recompute)
         if recompute and keras.backend.backend() not in BACKENDS:
             raise ValueError(
                 f"{type(self).__name__} was given recompute=True, but the backend "

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from bert4keras.layers.checks import check_sizes
+
 
 @keras.saving.register_keras_serializable(package="bert4keras")
 class RelativePositionEmbedding(keras.layers.Layer):
@@ -42,12 +44,7 @@ class RelativePositionEmbedding(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, size in (("input_dim", input_dim), ("output_dim", output_dim)):
-            if size < 1:
-                raise ValueError(
-                    f"{type(self).__name__} was given {name}={size}; "
-                    "it must be at least 1."
-                )
+        check_sizes(type(self).__name__, input_dim=input_dim, output_dim=output_dim)
         self.input_dim = input_dim
         self.output_dim = output_dim
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
@@ -136,6 +133,7 @@ class RelativePositionEmbeddingT5(RelativePositionEmbedding):
                 f"{type(self).__name__} was given input_dim={input_dim}; it must be "
                 f"{'an even number of at least 4' if bidirectional else 'at least 2'}."
             )
+        check_sizes(type(self).__name__, max_distance=max_distance)
         if max_distance <= buckets // 2:
             raise ValueError(
                 f"{type(self).__name__} was given max_distance={max_distance}; it must "

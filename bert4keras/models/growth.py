@@ -3,6 +3,7 @@
 Queries are filled up with zeros and keys with random numbers: all products stay what
 they are, and yet the new columns of the queries have gradients from the first step on.
 As scores are divided by sqrt(key_size), queries are multiplied by sqrt(new / old).
+Position biases go on acting on the old columns (`MultiHeadAttention.position_size`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 
 from bert4keras.checkpoints import CheckpointReader
 from bert4keras.layers import MultiHeadAttention
+from bert4keras.layers.attention import TALKING_HEADS
+from bert4keras.layers.checks import check_choice, check_sizes
 
 # attention/self/query/kernel and its like, in google-research/bert's checkpoints.
 _QUERY_OR_KEY = re.compile(r"(?:^|/)(query|key)/(kernel|bias)$")
@@ -33,8 +36,10 @@ def grow_key_size(
     """Enlarge the keys of every attention without changing its outputs.
 
     Args:
-        model_or_checkpoint: a Keras model, or a checkpoint of the BERT family (its
-            path, or a mapping from names to arrays).
+        model_or_checkpoint: a functional Keras model, whose layers may be models
+            themselves; or a checkpoint of the BERT family (its path, or a mapping from
+            names to arrays), without rotary or other positions that depend on the key
+            size.
         key_size: the new width of a head's queries and keys.
         heads: number of heads, needed for a checkpoint only.
         seed: of the keys' new columns, for a checkpoint only.
@@ -46,7 +51,7 @@ def grow_key_size(
 
     Raises:
         ValueError: if there is no attention to enlarge, its keys are larger already,
-            or its position bias depends on their size.
+            or the model is quantized or has LoRA weights.
 
     Example:
         >>> grown = grow_key_size("chinese_L-12_H-768_A-12", 128, heads=12)
@@ -54,13 +59,15 @@ def grow_key_size(
         ...     "chinese_L-12_H-768_A-12/bert_config.json", grown,
         ...     attention_key_size=128)
     """
+    check_sizes("grow_key_size", key_size=key_size)
     if isinstance(model_or_checkpoint, keras.Model):
         return _grow_model(model_or_checkpoint, key_size)
-    if heads is None or heads < 1:
+    if heads is None:
         raise ValueError(
-            f"grow_key_size was given heads={heads}; for a checkpoint it must be the "
+            "grow_key_size was given heads=None; for a checkpoint it must be the "
             "configuration's num_attention_heads."
         )
+    check_sizes("grow_key_size", heads=heads)
     return _grow_checkpoint(model_or_checkpoint, key_size, heads, seed)
 
 
@@ -83,40 +90,74 @@ def add_talking_heads(model: keras.Model, talking_heads: str = "both") -> keras.
     Example:
         >>> model = add_talking_heads(model)
     """
+    check_choice(
+        "add_talking_heads", (True, *TALKING_HEADS), talking_heads=talking_heads
+    )
     for layer in _attentions(model):
         if layer.talking_heads:
             raise ValueError(f"the heads of {layer.name!r} talk already.")
-    grown = _rebuild(model, talking_heads=talking_heads)
-    for layer in _with_weights(grown):
-        weights = model.get_layer(layer.name).get_weights()
-        layer.set_weights(weights + layer.get_weights()[len(weights) :])
-    return grown
+    return _rebuild(model, _with_mixing, talking_heads=talking_heads)
+
+
+def _with_mixing(old, new):
+    """The weights of `old`, followed by what mixes heads in `new`."""
+    weights = old.get_weights()
+    return weights + new.get_weights()[len(weights) :]
+
+
+def _leaves(model):
+    """A model's layers, with those of the models among them instead of these."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        else:
+            yield layer
 
 
 def _attentions(model):
-    found = [x for x in model.layers if isinstance(x, MultiHeadAttention)]
+    found = [x for x in _leaves(model) if isinstance(x, MultiHeadAttention)]
     if not found:
         raise ValueError(
             f"the model {model.name!r} has no MultiHeadAttention among its layers."
         )
+    for layer in model._flatten_layers():
+        if getattr(layer, "lora_enabled", False):
+            raise ValueError(
+                f"{layer.path!r} has LoRA weights; save the model and load it again, "
+                "which merges them, before it grows."
+            )
+        if getattr(layer, "quantization_mode", None) is not None:
+            raise ValueError(
+                f"{layer.path!r} is quantized; let the model grow before that."
+            )
     return found
 
 
-def _with_weights(model):
-    """Layers by whose names weights are found; those of inputs may change."""
-    return [layer for layer in model.layers if layer.weights]
+def _rebuild(model, grown_weights, **changes):
+    """The model with other arguments for its attentions.
 
-
-def _rebuild(model, **changes):
-    """The model with other arguments for its attentions, and new weights."""
+    Args:
+        model: a functional model.
+        grown_weights: function of an attention and its successor, for whose weights.
+        **changes: the attentions' new arguments.
+    """
+    pairs = []
 
     def clone(layer):
         config = layer.get_config()
         if isinstance(layer, MultiHeadAttention):
             config.update(changes)
-        return type(layer).from_config(config)
+        made = type(layer).from_config(config)
+        pairs.append((layer, made))
+        return made
 
-    return keras.models.clone_model(model, clone_function=clone)
+    grown = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    for old, new in pairs:
+        if isinstance(old, MultiHeadAttention):
+            new.set_weights(grown_weights(old, new))
+        elif old.weights and not isinstance(old, keras.Model):
+            new.set_weights(old.get_weights())
+    return grown
 
 
 def _check_growth(old, new, owner):
@@ -129,21 +170,7 @@ def _check_growth(old, new, owner):
 def _grow_model(model, key_size):
     for layer in _attentions(model):
         _check_growth(layer.key_size, key_size, layer.name)
-        for node in layer._inbound_nodes:
-            p_bias = node.arguments.kwargs.get("p_bias")
-            if p_bias in ("rotary", "typical_relative"):
-                raise ValueError(
-                    f"the position bias {p_bias!r} of {layer.name!r} depends on the "
-                    "key size, which therefore cannot grow."
-                )
-    grown = _rebuild(model, key_size=key_size)
-    for layer in _with_weights(grown):
-        old = model.get_layer(layer.name)
-        weights = old.get_weights()
-        if isinstance(layer, MultiHeadAttention):
-            weights = _grown_weights(old, layer)
-        layer.set_weights(weights)
-    return grown
+    return _rebuild(model, _grown_weights, key_size=key_size)
 
 
 def _grown_weights(old, new):

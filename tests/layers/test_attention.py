@@ -264,6 +264,58 @@ def test_a_query_without_real_keys_is_finite_under_other_normalizations(normaliz
         np.testing.assert_allclose(found, np.broadcast_to(bias, found.shape))
 
 
+BIASES = {
+    "one_axis": (KEYS,),
+    "two_axes": (QUERIES, KEYS),
+    "three_axes": (BATCH, QUERIES, KEYS),
+    "per_head": (1, 2, QUERIES, KEYS),
+    "all_queries": (BATCH, 1, 1, KEYS),
+}
+HIDDEN_ROW = np.array([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0]], "bool")
+
+
+@pytest.mark.parametrize("hidden", [-1e4, -1e12, -np.inf])
+@pytest.mark.parametrize("shape", BIASES)
+def test_fused_and_explicit_paths_have_the_same_gradients(shape, hidden, gradients):
+    """With padding, a sample of nothing else, and a row that the bias hides."""
+    # Keys as wide as values take another of PyTorch's kernels.
+    layer, arrays, _ = make({"key_size": 4})
+    bias = RNG(3).normal(size=BIASES[shape])
+    bias[RNG(4).uniform(size=bias.shape) < 0.3] = hidden
+    if bias.ndim > 1:
+        bias[..., :1, :] = hidden
+    arrays.append(bias.astype("float32"))
+    mask = [None, None, ops.convert_to_tensor(HIDDEN_ROW), None]
+    found = []
+    for returned in (False, True):
+        layer.return_attention_scores = returned
+
+        def value(*tensors, returned=returned):
+            outputs = layer(list(tensors), mask=mask, a_bias=True)
+            return ops.sum(ops.square(outputs[0] if returned else outputs))
+
+        inputs = [ops.convert_to_tensor(a) for a in arrays]
+        found.append([ops.convert_to_numpy(value(*inputs)), *gradients(value, arrays)])
+    for fused, explicit in zip(*found, strict=True):
+        assert np.all(np.isfinite(fused))
+        scale = np.abs(explicit).max()
+        np.testing.assert_allclose(fused, explicit, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_a_bias_that_overflows_hides(dtype):
+    """-1e12 is minus infinity in float16."""
+    layer, arrays, _ = make({}, dtype=dtype)
+    arrays.append(np.full((1, 1, QUERIES, KEYS), -1e12, "float32"))
+    arrays[3][..., 1:, :2] = 0
+    found = np.asarray(run(layer, arrays, {"a_bias": True}), "float32")
+    assert np.all(np.isfinite(found))
+    arrays[1:3] = [a[:, :2] for a in arrays[1:3]]
+    short = np.asarray(run(layer, arrays[:3], {}), "float32")
+    # Two or three roundings to 8 bits of numbers of about 5.
+    np.testing.assert_allclose(found[:, 1:], short[:, 1:], atol=0.1)
+
+
 def test_gradients_stay_finite_without_real_keys(gradients):
     for options in ({}, {"talking_heads": True}, {"normalization": "softmax_plus"}):
         layer, arrays, _ = make(options)
@@ -323,7 +375,7 @@ def test_a_position_bias_without_its_input_is_named(inputs, call, named):
 
 def test_typical_relative_needs_one_size():
     x, positions = keras.Input((3, 4)), keras.Input((3, 4))
-    with pytest.raises(ValueError, match="key_size=6 and head_size=4"):
+    with pytest.raises(ValueError, match=r"position_size=6 .* head_size=4"):
         MultiHeadAttention(2, 4, key_size=6)(
             [x, x, x, positions], p_bias="typical_relative"
         )

@@ -120,6 +120,25 @@ def test_a_split_batch_is_complete_and_can_be_put_together(size, parts):
 @pytest.mark.parametrize(
     "layer", [layers.GlobalAveragePooling1D(), layers.GlobalMaxPooling1D()]
 )
+def test_pooling_keeps_the_dimension_if_asked(layer):
+    x = ops.convert_to_tensor(np.arange(24, dtype="float32").reshape(2, 3, 4))
+    mask = ops.convert_to_tensor([[True, True, False], [False, False, True]])
+    flat = ops.convert_to_numpy(layer(x, mask=mask))
+    config = {**layer.get_config(), "keepdims": True}
+    kept = type(layer).from_config(config)(x, mask=mask)
+    np.testing.assert_array_equal(ops.convert_to_numpy(kept), flat[:, None])
+
+
+def test_the_maximum_of_numbers_under_every_mask():
+    x = ops.cast(ops.convert_to_tensor([[[-6e4], [-5e4], [1.0]]]), "float16")
+    layer = layers.GlobalMaxPooling1D(dtype="float16")
+    found = layer(x, mask=ops.convert_to_tensor([[True, True, False]]))
+    assert float(found[0, 0]) == np.float16(-5e4)
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.GlobalAveragePooling1D(), layers.GlobalMaxPooling1D()]
+)
 def test_pooling_of_nothing_is_zero(layer):
     x = ops.convert_to_tensor(np.full((2, 3, 4), np.inf, "float32"))
     pooled = layer(x, mask=ops.zeros((2, 3), "bool"))

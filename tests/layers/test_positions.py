@@ -71,6 +71,13 @@ def test_hierarchical_positions_go_beyond_the_table():
         np.testing.assert_allclose(found[position], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_hierarchical_positions_end_at_the_square_of_the_table():
+    layer = layers.PositionEmbedding(3, 2, hierarchical=True)
+    layer(ops.zeros((1, 9, 2)))
+    with pytest.raises(ValueError, match="10 positions does not fit the 9"):
+        layer(ops.zeros((1, 10, 2)))
+
+
 def test_rotation_depends_on_the_difference_of_positions_only():
     rng = np.random.RandomState(0)
     q, k = (ops.convert_to_tensor(rng.normal(size=(1, 1, 8)), "float32") for _ in "qk")
@@ -143,46 +150,6 @@ def test_t5_buckets_by_the_paper(bidirectional):
     np.testing.assert_array_equal(ahead, behind[1:] + 16 if bidirectional else 0)
 
 
-@pytest.mark.parametrize(
-    ("make", "named"),
-    [
-        (lambda: layers.PositionEmbedding(0, 4), "input_dim=0"),
-        (lambda: layers.PositionEmbedding(4, 0), "output_dim=0"),
-        (lambda: layers.PositionEmbedding(4, 4, "sum"), "merge_mode='sum'"),
-        (lambda: layers.PositionEmbedding(4, 4, hierarchical=1.5), "hierarchical=1.5"),
-        (lambda: layers.SinusoidalPositionEmbedding(5), "output_dim=5"),
-        (lambda: layers.SinusoidalPositionEmbedding(4, "sum"), "merge_mode='sum'"),
-        (lambda: layers.RelativePositionEmbedding(0, 4), "input_dim=0"),
-        (lambda: layers.RelativePositionEmbedding(4, 0), "output_dim=0"),
-        (lambda: layers.RelativePositionEmbeddingT5(7, 4), "input_dim=7"),
-        (lambda: layers.RelativePositionEmbeddingT5(32, 4, 8), "max_distance=8"),
-        (lambda: layers.GatedAttentionUnit(0, 4), "units=0"),
-        (lambda: layers.GatedAttentionUnit(4, 0), "key_size=0"),
-        (
-            lambda: layers.GatedAttentionUnit(4, 4, normalization="none"),
-            "normalization='none'",
-        ),
-        (
-            lambda: layers.GatedAttentionUnit(4, 4)(keras.Input((3, 4)), a_bias=True),
-            "1 inputs",
-        ),
-        (
-            lambda: layers.GatedAttentionUnit(4, 4)(keras.Input((3, 4)), p_bias="t5"),
-            "p_bias='t5'",
-        ),
-        (lambda: layers.FeedForward(0), "units=0"),
-        (lambda: layers.FeedForward(4, []), "0 activations"),
-        (lambda: layers.ScaleOffset(hidden_units=0), "hidden_units=0"),
-        (lambda: layers.LayerNormalization(epsilon=-1), "epsilon=-1"),
-        (lambda: layers.BatchSplit([]), r"parts=\[\]"),
-        (lambda: layers.BatchSplit([1, 0]), r"parts=\[1, 0\]"),
-    ],
-)
-def test_impossible_arguments_are_named(make, named):
-    with pytest.raises(ValueError, match=named):
-        make()
-
-
 def test_gated_attention_with_three_inputs_bias_and_rotary_positions():
     """The general form, by the paper's equations in float64."""
     rng = np.random.RandomState(0)
@@ -217,3 +184,20 @@ def test_gated_attention_with_three_inputs_bias_and_rotary_positions():
     weights /= weights.sum(-1, keepdims=True)
     expected = (gates * (weights @ v)) @ w["output/kernel"] + w["output/bias"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gated_attention_takes_the_bias_of_a_language_model():
+    """Which has an axis for heads, of size 1."""
+    rng = np.random.RandomState(0)
+    x, bias = rng.normal(size=(2, 4, 6)), np.where(np.tri(4), 0, -1e30)
+    layer = layers.GatedAttentionUnit(5, 4, normalization="softmax")
+    x = ops.convert_to_tensor(x, "float32")
+    found, expected = (
+        array(layer([x, ops.convert_to_tensor(b, "float32")], a_bias=True))
+        for b in (bias[None, None], bias[None])
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    prefix = array(
+        layer([x[:, :2], ops.convert_to_tensor(bias[None, :2, :2])], a_bias=True)
+    )
+    np.testing.assert_allclose(found[:, :2], prefix, rtol=1e-4, atol=1e-5)

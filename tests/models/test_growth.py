@@ -4,7 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from bert4keras.layers import MultiHeadAttention, RelativePositionEmbedding
+from bert4keras.layers import (
+    MultiHeadAttention,
+    RelativePositionEmbedding,
+    RelativePositionEmbeddingT5,
+    SinusoidalPositionEmbedding,
+)
 from bert4keras.models import build_transformer_model
 from bert4keras.models.growth import add_talking_heads, grow_key_size
 
@@ -82,6 +87,40 @@ def test_a_model_gets_talking_heads_and_grows(official_folder):
         add_talking_heads(talking)
 
 
+@pytest.mark.parametrize("talking", [False, True])
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("kind", ["rotary", "typical_relative", "t5_relative"])
+def test_positions_go_on_acting_on_the_old_columns(kind, scale, talking):
+    x = keras.Input((5, 6))
+    positions = {
+        "rotary": lambda: SinusoidalPositionEmbedding(4, "zero")(x),
+        "typical_relative": lambda: RelativePositionEmbedding(5, 4, "normal")([x, x]),
+        "t5_relative": lambda: RelativePositionEmbeddingT5(
+            4, 2, embeddings_initializer="normal"
+        )([x, x]),
+    }[kind]()
+    layer = MultiHeadAttention(2, 4, attention_scale=scale, talking_heads=talking)
+    model = keras.Model(x, layer([x, x, x, positions], p_bias=kind))
+    rng = np.random.RandomState(0)
+    model.set_weights([rng.normal(size=w.shape) for w in model.weights])
+    inputs = rng.normal(size=(2, 5, 6)).astype("float32")
+    expected = outputs(model, inputs)
+    # Positions do count, and growing twice is growing too.
+    assert np.abs(expected - outputs(model, inputs[:, ::-1])[:, ::-1]).max() > 1e-2
+    for grown in (grow_key_size(model, 6), grow_key_size(grow_key_size(model, 5), 8)):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(
+            outputs(grown, inputs), expected, rtol=0, atol=2e-6 * scale
+        )
+
+
+def test_a_model_inside_a_model_grows(official_folder):
+    encoder = build_transformer_model(official_folder)
+    inputs = [keras.Input((None,), dtype="int32") for _ in range(2)]
+    model = keras.Model(inputs, keras.layers.Dense(2)(encoder(inputs)))
+    assert_same_outputs(model, grow_key_size(model, 12))
+
+
 def test_without_scale_queries_keep_their_size():
     x = keras.Input((None, 6))
     layer = MultiHeadAttention(2, 4, attention_scale=False, use_bias=False)
@@ -108,8 +147,16 @@ def test_what_cannot_grow_is_named(official_folder):
     x = keras.Input((3, 6))
     with pytest.raises(ValueError, match="no MultiHeadAttention"):
         grow_key_size(keras.Model(x, keras.layers.Dense(1)(x)), 16)
-    positions = RelativePositionEmbedding(7, 4)([x, x])
-    layer = MultiHeadAttention(2, 4)
-    output = layer([x, x, x, positions], p_bias="typical_relative")
-    with pytest.raises(ValueError, match="typical_relative"):
-        grow_key_size(keras.Model(x, output), 16)
+    for size in (0, 2.5, True, "16"):
+        with pytest.raises(ValueError, match="key_size='?" + str(size)):
+            grow_key_size(model, size)
+    with pytest.raises(ValueError, match="talking_heads='sometimes'"):
+        add_talking_heads(model, "sometimes")
+    attention(model).query_dense.enable_lora(2)
+    with pytest.raises(ValueError, match="query' has LoRA weights"):
+        grow_key_size(model, 16)
+    dense = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
+    dense.quantize("int8")
+    y = dense(MultiHeadAttention(2, 4)([x, x, x])[:, 0, :6])
+    with pytest.raises(ValueError, match="is quantized"):
+        grow_key_size(keras.Model(x, y), 16)
