@@ -108,7 +108,8 @@ class MultilabelF1(keras.metrics.Metric):
 
 
 def _targets(y_true):
-    return ops.convert_to_tensor(y_true) > 0.5
+    # TensorFlow compares integers with integers only.
+    return ops.cast(y_true, "float32") > 0.5
 
 
 def _predictions(y_pred):

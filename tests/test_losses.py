@@ -131,6 +131,13 @@ def test_gradient_by_differences():
         assert slope[0, i] == pytest.approx(difference / 2e-5, rel=1e-4, abs=1e-6)
 
 
+def test_sparse_loss_without_any_target():
+    scores = np.array([[1.0, -2.0], [0.5, 3.0]], "float32")
+    found = sparse_multilabel_categorical_crossentropy(np.zeros((2, 0), int), scores)
+    expected = [brute_force([0, 0], row) for row in scores.tolist()]
+    np.testing.assert_allclose(array(found), expected, rtol=1e-6)
+
+
 def test_sparse_loss_over_several_axes():
     """As for spans: (batch, kinds, spans)."""
     scores = np.random.RandomState(0).normal(size=(2, 3, 6)).astype("float32")
@@ -222,6 +229,14 @@ def test_metrics_by_brute_force(seed):
         )
         metric.reset_state()
         assert array(metric.result()) == 0
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "bool"])
+def test_metrics_take_integer_targets(dtype):
+    y = ops.convert_to_tensor(np.array([[1, 0], [1, 0]], dtype))
+    for metric, expected in ((MultilabelF1(), 0.8), (MultilabelExactMatch(), 0.5)):
+        metric.update_state(y, [[2.0, -1.0], [2.0, 1.0]])
+        assert float(metric.result()) == pytest.approx(expected)
 
 
 def test_unknown_average_is_named():
