@@ -131,6 +131,8 @@ def draw(found: dict, labels: list[int], path: Path) -> None:
         title="The same network, trained with two losses",
         ylim=(0, 1.02),
     )
+    axis.set_xticks(labels, labels)
+    axis.minorticks_off()
     axis.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
