@@ -142,6 +142,7 @@ def draw(found: dict[str, list[float]], options: argparse.Namespace) -> None:
     for i, (kind, name) in enumerate(names.items()):
         axis.plot(options.key_sizes, found[kind], "o-", color=f"C{i}", label=name)
     for color, label, where in (
+        ("grey", "theorem 1: n", options.length),
         ("C0", "n - 1", bound),
         ("C2", f"(n - 1) / {heads}", bound / heads),
     ):
@@ -153,7 +154,8 @@ def draw(found: dict[str, list[float]], options: argparse.Namespace) -> None:
         title=f"Attention fitted to random distributions over n = {options.length} "
         "tokens",
     )
-    axis.legend(fontsize=8)
+    # Where there are no curves.
+    axis.legend(fontsize=8, loc="center", bbox_to_anchor=(0.45, 0.36))
     options.figure.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.figure, dpi=120)
     plt.close(figure)
@@ -171,7 +173,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
         "--key-sizes",
         type=int,
         nargs="+",
-        default=[1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16],
+        default=[1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 15, 16],
     )
     add("--spread", type=float, default=2, help="deviation of the targets' scores")
     add("--steps", type=int, default=1000, help="steps of each fit (%(default)s)")
