@@ -1,6 +1,4 @@
 import math
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,9 +6,7 @@ import pytest
 from keras import ops
 
 from bert4keras import activations
-
-sys.path.insert(0, str(Path(__file__).parent))
-from gradients import gradients
+from tests.gradients import gradients
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 

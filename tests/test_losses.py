@@ -1,6 +1,4 @@
 import math
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,9 +14,7 @@ from bert4keras.losses import (
     sparse_multilabel_categorical_crossentropy,
 )
 from bert4keras.metrics import MultilabelExactMatch, MultilabelF1
-
-sys.path.insert(0, str(Path(__file__).parent))
-from gradients import gradients
+from tests.gradients import gradients
 
 CLASSES = 5
 

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from bert4keras.layers import MultiHeadAttention, SinusoidalPositionEmbedding
+from tests.gradients import gradients
 
 BATCH, QUERIES, KEYS, HIDDEN = 2, 4, 5, 6
 RNG = np.random.RandomState
@@ -183,7 +184,7 @@ def test_the_papers_equations(name, keep):
 @pytest.mark.parametrize(
     "name", ["larger_keys", "talking_three_numbers", "typical_relative"]
 )
-def test_gradients_are_those_of_the_equations(name, gradients):
+def test_gradients_are_those_of_the_equations(name):
     """Along random directions, against central differences in float64."""
     layer, arrays, options = make(CASES[name])
     rng = RNG(1)
@@ -276,7 +277,7 @@ HIDDEN_ROW = np.array([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0]], "bool")
 
 @pytest.mark.parametrize("hidden", [-1e4, -1e12, -np.inf])
 @pytest.mark.parametrize("shape", BIASES)
-def test_fused_and_explicit_paths_have_the_same_gradients(shape, hidden, gradients):
+def test_fused_and_explicit_paths_have_the_same_gradients(shape, hidden):
     """With padding, a sample of nothing else, and a row that the bias hides."""
     # Keys as wide as values take another of PyTorch's kernels.
     layer, arrays, _ = make({"key_size": 4})
@@ -316,7 +317,7 @@ def test_a_bias_that_overflows_hides(dtype):
     np.testing.assert_allclose(found[:, 1:], short[:, 1:], atol=0.1)
 
 
-def test_gradients_stay_finite_without_real_keys(gradients):
+def test_gradients_stay_finite_without_real_keys():
     for options in ({}, {"talking_heads": True}, {"normalization": "softmax_plus"}):
         layer, arrays, _ = make(options)
         masks = [None, None, ops.zeros((BATCH, KEYS), "bool")]
@@ -425,7 +426,7 @@ def test_dropout_is_active_in_training_only():
 
 
 @pytest.mark.parametrize(("name", "dropout"), [("rotary", 0.5), ("talking_both", None)])
-def test_recomputation_changes_no_gradient(name, dropout, gradients):
+def test_recomputation_changes_no_gradient(name, dropout):
     layer, arrays, options = make(CASES[name], attention_dropout=dropout)
     options = {k: bool(v) if k == "a_bias" else v for k, v in options.items()}
     found = []
