@@ -51,7 +51,7 @@ def make_optimizers(steps: int) -> dict[str, keras.optimizers.Optimizer]:
             1e-3, **decay, **schedule
         ),
         "LAMB": o.extend_with_layer_adaptation(adam_w)(
-            1e-2, exclude_from_layer_adaptation=NOT_DECAYED, **decay
+            3e-3, exclude_from_layer_adaptation=NOT_DECAYED, **decay
         ),
         "Adam, accumulation": o.extend_with_gradient_accumulation(o.Adam)(
             1e-3, grad_accum_steps=ACCUMULATED
