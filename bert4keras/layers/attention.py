@@ -230,15 +230,6 @@ class MultiHeadAttention(RecomputableLayer):
                     f"'both', not {self.talking_heads!r}."
                 )
 
-    def _dense(self, units, name, input_shape):
-        return self.add_dense(
-            units,
-            name,
-            input_shape,
-            use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer,
-        )
-
     def _mixing(self, name, heads_in, heads_out):
         mixing = HeadMixing(
             heads_out,
@@ -257,11 +248,13 @@ class MultiHeadAttention(RecomputableLayer):
                 f"value, but was given an input of shape {input_shape}."
             )
         query, key, value = input_shape[:3]
-        self.query_dense = self._dense(self.key_heads * self.key_size, "query", query)
-        self.key_dense = self._dense(self.key_heads * self.key_size, "key", key)
+        self.query_dense = self.add_dense(
+            self.key_heads * self.key_size, "query", query
+        )
+        self.key_dense = self.add_dense(self.key_heads * self.key_size, "key", key)
         width = self.value_heads * self.head_size
-        self.value_dense = self._dense(width, "value", value)
-        self.output_dense = self._dense(self.out_dim, "output", (*query[:-1], width))
+        self.value_dense = self.add_dense(width, "value", value)
+        self.output_dense = self.add_dense(self.out_dim, "output", (*query[:-1], width))
         self.score_mixing = self.weight_mixing = None
         if self.talking_heads in ("before", "both"):
             self.score_mixing = self._mixing("score_mixing", self.key_heads, self.heads)

@@ -27,8 +27,8 @@ class CompositeLayer(keras.layers.Layer):
         name: str,
         input_shape,
         activation=None,
-        use_bias: bool = True,
-        kernel_initializer="glorot_uniform",
+        use_bias: bool | None = None,
+        kernel_initializer=None,
     ) -> keras.layers.Dense:
         """Make and build a dense layer.
 
@@ -37,9 +37,9 @@ class CompositeLayer(keras.layers.Layer):
             name: its name, one for each dense layer of this layer.
             input_shape: the shape of its input.
             activation: its activation.
-            use_bias: whether it has a bias.
-            kernel_initializer: its initializer; a copy is taken, because one object
-                gives equal numbers each time.
+            use_bias: whether it has a bias; None is this layer's `use_bias`.
+            kernel_initializer: its initializer; None is this layer's. A copy is taken,
+                because one object gives equal numbers each time.
 
         Returns:
             The layer; the caller has to keep it as an attribute.
@@ -47,6 +47,10 @@ class CompositeLayer(keras.layers.Layer):
         dtype = self.dtype_policy
         if name in self._sublayer_dtypes:
             dtype = keras.dtype_policies.deserialize(self._sublayer_dtypes[name])
+        if use_bias is None:
+            use_bias = self.use_bias
+        if kernel_initializer is None:
+            kernel_initializer = self.kernel_initializer
         dense = keras.layers.Dense(
             units,
             activation=activation,

@@ -61,23 +61,13 @@ class FeedForward(RecomputableLayer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_masking = True
 
-    def _dense(self, units, name, input_shape, activation=None):
-        return self.add_dense(
-            units,
-            name,
-            input_shape,
-            activation=activation,
-            use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer,
-        )
-
     def build(self, input_shape):
         """Create the inner projections and the outer one."""
         self.inner_denses = [
-            self._dense(self.units, f"inner_{i}", input_shape, activation)
+            self.add_dense(self.units, f"inner_{i}", input_shape, activation)
             for i, activation in enumerate(self.activation)
         ]
-        self.output_dense = self._dense(
+        self.output_dense = self.add_dense(
             input_shape[-1], "output", (*input_shape[:-1], self.units)
         )
 

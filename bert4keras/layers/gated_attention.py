@@ -91,35 +91,27 @@ class GatedAttentionUnit(RecomputableLayer):
         if attention_dropout:
             self.seed_generator = keras.random.SeedGenerator()
 
-    def _dense(self, units, name, input_shape, activation=None):
-        return self.add_dense(
-            units,
-            name,
-            input_shape,
-            activation=activation,
-            use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer,
-        )
-
     def build(self, input_shape):
         """Create the projections, the scales and the offsets."""
         shapes = _as_shapes(input_shape)
         query, f = shapes[0], self.activation
         if self.self_attention:
             width = 2 * self.units + self.key_size
-            self.inner_dense = self._dense(width, "inner", query, f)
+            self.inner_dense = self.add_dense(width, "inner", query, f)
         else:
             width = self.units + self.key_size
-            self.query_dense = self._dense(width, "query", query, f)
-            self.key_dense = self._dense(self.key_size, "key", shapes[1], f)
-            self.value_dense = self._dense(self.units, "value", shapes[2], f)
+            self.query_dense = self.add_dense(width, "query", query, f)
+            self.key_dense = self.add_dense(self.key_size, "key", shapes[1], f)
+            self.value_dense = self.add_dense(self.units, "value", shapes[2], f)
         for name in ("query_scale", "key_scale"):
             layer = ScaleOffset(
                 offset=self.use_bias, dtype=self.dtype_policy, name=name
             )
             layer.build((*query[:-1], self.key_size))
             setattr(self, name, layer)
-        self.output_dense = self._dense(query[-1], "output", (*query[:-1], self.units))
+        self.output_dense = self.add_dense(
+            query[-1], "output", (*query[:-1], self.units)
+        )
 
     def call(self, inputs, mask=None, a_bias=None, p_bias=None, training=None):
         """Project, attend, gate, project back."""

@@ -87,8 +87,7 @@ def test_a_model_gets_talking_heads_and_grows(official_folder):
         add_talking_heads(talking)
 
 
-@pytest.mark.parametrize("talking", [False, True])
-@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize(("scale", "talking"), [(True, False), (False, True)])
 @pytest.mark.parametrize("kind", ["rotary", "typical_relative", "t5_relative"])
 def test_positions_go_on_acting_on_the_old_columns(kind, scale, talking):
     x = keras.Input((5, 6))
