@@ -108,6 +108,9 @@ class Transformer:
             "embedding_size": embedding_size,
             "attention_head_size": attention_head_size,
             "attention_key_size": attention_key_size,
+            "attention_key_heads": attention_key_heads,
+            "attention_value_heads": attention_value_heads,
+            "sequence_length": sequence_length,
         }
         self._check_sizes(**{k: v for k, v in optional.items() if v is not None})
         if attention_head_size is None and hidden_size % num_attention_heads:
@@ -115,6 +118,7 @@ class Transformer:
                 f"hidden_size={hidden_size} is not a multiple of num_attention_heads="
                 f"{num_attention_heads}; change one, or give attention_head_size."
             )
+        self._check_recompute(recompute, num_hidden_layers)
         self.keep_tokens = keep_tokens
         self.compound_tokens = compound_tokens
         self.checkpoint_vocab_size = vocab_size
@@ -162,6 +166,17 @@ class Transformer:
                 raise ValueError(
                     f"{name}={size!r} must be an integer of at least {least}."
                 )
+
+    @staticmethod
+    def _check_recompute(recompute, blocks):
+        if isinstance(recompute, bool):
+            return
+        known = isinstance(recompute, list | tuple | set | range)
+        if not known or any(block not in range(blocks) for block in recompute):
+            raise ValueError(
+                f"recompute={recompute!r} must be True, False, or a list of block "
+                f"numbers from 0 to {blocks - 1}."
+            )
 
     def _check_tokens(self):
         """Token ids must exist: NumPy would take -1 for the last one."""
