@@ -11,36 +11,36 @@ from keras import ops
 from bert4keras.layers.checks import check_choice, check_sizes
 
 
-def sinusoidal_embeddings(positions, size: int, base: float = 10000.0):
+def sinusoidal_embeddings(pos, dim: int, base: float = 10000.0):
     """Sines and cosines of positions, interleaved.
 
-    Entry 2i is sin(p / base^(2i/size)), entry 2i + 1 the cosine (Vaswani et al., arXiv
+    Entry 2i is sin(p / base^(2i/dim)), entry 2i + 1 the cosine (Vaswani et al., arXiv
     1706.03762, section 3.5; 10000 is the value there).
 
     Args:
-        positions: tensor of any shape, integer or float.
-        size: width of a vector, an even number.
+        pos: tensor of positions, of any shape, integer or float.
+        dim: width of a vector, an even number.
         base: ratio of the longest wave length to the shortest.
 
     Returns:
-        A float32 tensor (*positions.shape, size).
+        A float32 tensor (*pos.shape, dim).
 
     Raises:
-        ValueError: if `size` is odd or less than 2.
+        ValueError: if `dim` is odd or less than 2.
 
     Example:
         >>> sinusoidal_embeddings(keras.ops.arange(3), 4).shape  # (3, 4)
     """
-    if size < 2 or size % 2:
+    if dim < 2 or dim % 2:
         raise ValueError(
-            f"sinusoidal positions were asked for with size={size}; "
+            f"sinusoidal positions were asked for with dim={dim}; "
             "it must be an even number of at least 2."
         )
-    frequencies = np.float64(base) ** (-np.arange(0, size, 2) / size)
-    angles = ops.cast(positions, "float32")[..., None]
+    frequencies = np.float64(base) ** (-np.arange(0, dim, 2) / dim)
+    angles = ops.cast(pos, "float32")[..., None]
     angles = angles * ops.convert_to_tensor(frequencies.astype("float32"))
     pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
-    return ops.reshape(pairs, (*ops.shape(pairs)[:-2], size))
+    return ops.reshape(pairs, (*ops.shape(pairs)[:-2], dim))
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")

@@ -60,11 +60,15 @@ class RelativePositionEmbedding(keras.layers.Layer):
 
     def call(self, inputs):
         """Look the distances up."""
+        table = ops.cast(self.embeddings, self.compute_dtype)
+        return ops.take(table, self.compute_position_ids(inputs), axis=0)
+
+    def compute_position_ids(self, inputs):
+        """The table's rows for all pairs, integers (query length, value length)."""
         queries, values = inputs
         rows = ops.arange(ops.shape(queries)[1])[:, None]
         columns = ops.arange(ops.shape(values)[1])[None]
-        table = ops.cast(self.embeddings, self.compute_dtype)
-        return ops.take(table, self.bucket(columns - rows), axis=0)
+        return self.bucket(columns - rows)
 
     def bucket(self, distances):
         """The table's rows for distances (key's position minus query's)."""
