@@ -115,13 +115,7 @@ def pretrain(
         The folder.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    vocab_path = folder / "vocab.txt"
-    vocab_path.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    config_path = folder / "bert_config.json"
-    config = tiny_config(len(vocabulary), maxlen)
-    config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
+    vocab_path, config_path = _write_description(folder, vocabulary, maxlen)
     keras.utils.set_random_seed(seed)
     tokenizer = Tokenizer(load_vocab(vocab_path), do_lower_case=True)
     columns = [
@@ -136,7 +130,26 @@ def pretrain(
         config_path, with_pool=True, with_mlm="linear", return_keras_model=False
     )
     model = keras.Model(builder.model.inputs, builder.model.outputs[-1])
-    steps = epochs * len(batches)
+    _compile(model, epochs * len(batches), learning_rate)
+    for epoch in range(epochs):
+        print(f"Pre-training {epoch + 1}/{epochs}", flush=True)
+        _train_epoch(model, batches, epoch)
+    builder.save_weights_as_checkpoint(folder / "bert_model.ckpt")
+    return folder
+
+
+def _write_description(folder, vocabulary, maxlen) -> tuple[Path, Path]:
+    """The vocabulary's file and the configuration's, in a new folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab_path = folder / "vocab.txt"
+    vocab_path.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    config_path = folder / "bert_config.json"
+    config = tiny_config(len(vocabulary), maxlen)
+    config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return vocab_path, config_path
+
+
+def _compile(model: keras.Model, steps: int, learning_rate: float) -> None:
     rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=learning_rate,
@@ -150,11 +163,6 @@ def pretrain(
         # XLA compiles a step anew for each length; TensorFlow alone does not.
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
-    for epoch in range(epochs):
-        print(f"Pre-training {epoch + 1}/{epochs}", flush=True)
-        _train_epoch(model, batches, epoch)
-    builder.save_weights_as_checkpoint(folder / "bert_model.ckpt")
-    return folder
 
 
 def _train_epoch(model: keras.Model, batches: PaddedBatches, epoch: int) -> None:
