@@ -6,8 +6,20 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4keras.optimizers.derived import dense, variable_path
-from bert4keras.optimizers.validation import check_count, check_patterns, check_real
+from bert4keras.optimizers.derived import (
+    add_wide_variable,
+    dense,
+    state_name,
+    variable_path,
+    wide_dtype,
+)
+from bert4keras.optimizers.validation import (
+    check_count,
+    check_learning_rate,
+    check_patterns,
+    check_real,
+    warn_of_unmatched,
+)
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
@@ -43,7 +55,8 @@ class AdaFactor(keras.optimizers.Optimizer):
         theta_t = theta_{t-1} - gamma_t max(epsilon2, RMS(theta_{t-1})) M_t
 
     R and C are kept of the two largest axes, where the smaller of these has at least
-    `min_dim_size_to_factor` entries; other variables keep V_t itself.
+    `min_dim_size_to_factor` entries; other variables keep V_t itself. All of it is
+    computed and kept in 32 bits where a variable has 16.
 
     Args:
         learning_rate: gamma, as of any Keras optimizer; None for the relative step
@@ -80,14 +93,17 @@ class AdaFactor(keras.optimizers.Optimizer):
         exclude_from_parameter_scale=None,
         **kwargs,
     ):
-        check_real("beta1", beta1, low=0, high=1, high_open=True)
+        check_learning_rate(learning_rate)
+        beta1 = check_real("beta1", beta1, low=0, high=1, high_open=True)
         if beta2 is not None:
-            check_real("beta2", beta2, low=0, high=1, high_open=True)
-        check_real("epsilon1", epsilon1, low=0, low_open=True)
-        check_real("epsilon2", epsilon2, low=0)
+            beta2 = check_real("beta2", beta2, low=0, high=1, high_open=True)
+        epsilon1 = check_real("epsilon1", epsilon1, low=0, low_open=True)
+        epsilon2 = check_real("epsilon2", epsilon2, low=0)
         if clipping_threshold is not None:
-            check_real("clipping_threshold", clipping_threshold, low=0, low_open=True)
-        check_count("min_dim_size_to_factor", min_dim_size_to_factor)
+            clipping_threshold = check_real(
+                "clipping_threshold", clipping_threshold, low=0, low_open=True
+            )
+        min_dim = check_count("min_dim_size_to_factor", min_dim_size_to_factor)
         excluded = check_patterns(
             "exclude_from_parameter_scale", exclude_from_parameter_scale
         )
@@ -104,7 +120,7 @@ class AdaFactor(keras.optimizers.Optimizer):
         self.epsilon2 = epsilon2
         self.multiply_by_parameter_scale = multiply_by_parameter_scale
         self.clipping_threshold = clipping_threshold
-        self.min_dim_size_to_factor = min_dim_size_to_factor
+        self.min_dim_size_to_factor = min_dim
         self.exclude_from_parameter_scale = excluded
 
     @property
@@ -130,24 +146,29 @@ class AdaFactor(keras.optimizers.Optimizer):
         self._squares = [self._add_squares(variable) for variable in variables]
         self._means = []
         if self.beta1:
-            self._means = self.add_optimizer_variables(variables, "mean")
+            self._means = [add_wide_variable(self, v, "mean") for v in variables]
+        warn_of_unmatched(
+            "exclude_from_parameter_scale",
+            self.exclude_from_parameter_scale,
+            [variable_path(variable) for variable in variables],
+        )
 
     def _add_squares(self, variable):
         """The variables for R and C, or for V alone."""
         axes = self.factored_axes(variable.shape)
         if axes is None:
-            return [self.add_variable_from_reference(variable, name="squares")]
+            return [add_wide_variable(self, variable, "squares")]
         return [
             self.add_variable(
                 [1 if i == axis else size for i, size in enumerate(variable.shape)],
-                dtype=variable.dtype,
-                name=f"{variable_path(variable).replace('/', '_')}_squares_{axis}",
+                dtype=wide_dtype(variable),
+                name=state_name(variable, f"squares_{axis}"),
             )
             for axis in axes
         ]
 
     def update_step(self, gradient, variable, learning_rate):
-        dtype = variable.dtype
+        dtype = wide_dtype(variable)
         gradient = ops.cast(dense(gradient), dtype)
         index = self._get_variable_index(variable)
         step = ops.divide(gradient, ops.sqrt(self._mean_square(gradient, index)))
@@ -159,8 +180,8 @@ class AdaFactor(keras.optimizers.Optimizer):
             step = ops.convert_to_tensor(mean)
         rate = ops.cast(learning_rate, dtype)
         if self._is_scaled(index):
-            rate = rate * ops.maximum(self.epsilon2, _rms(variable))
-        self.assign_sub(variable, rate * step)
+            rate = rate * ops.maximum(self.epsilon2, _rms(ops.cast(variable, dtype)))
+        self.assign_sub(variable, ops.cast(rate * step, variable.dtype))
 
     def _mean_square(self, gradient, index):
         """V_t, after updating what is kept of it."""

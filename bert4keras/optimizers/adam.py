@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from bert4keras.optimizers.derived import dense
-from bert4keras.optimizers.validation import check_real
+from bert4keras.optimizers.derived import dense, wide_dtype
+from bert4keras.optimizers.validation import check_learning_rate, check_real
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
@@ -50,9 +50,10 @@ class Adam(keras.optimizers.Adam):
         bias_correction=True,
         **kwargs,
     ):
-        check_real("beta_1", beta_1, low=0, high=1, high_open=True)
-        check_real("beta_2", beta_2, low=0, high=1, high_open=True)
-        check_real("epsilon", epsilon, low=0)
+        check_learning_rate(learning_rate)
+        beta_1 = check_real("beta_1", beta_1, low=0, high=1, high_open=True)
+        beta_2 = check_real("beta_2", beta_2, low=0, high=1, high_open=True)
+        epsilon = check_real("epsilon", epsilon, low=0)
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         self.bias_correction = bias_correction
 
@@ -66,11 +67,15 @@ class Adam(keras.optimizers.Adam):
     def update_step(self, gradient, variable, learning_rate):
         dtype = variable.dtype
         gradient = ops.cast(gradient, dtype)
-        step = ops.cast(self.iterations + 1, dtype)
         rate, root_rate = ops.cast(learning_rate, dtype), 1.0
         if self.bias_correction:
-            rate = rate / (1 - ops.power(ops.cast(self.beta_1, dtype), step))
-            root_rate = ops.sqrt(1 - ops.power(ops.cast(self.beta_2, dtype), step))
+            # In bfloat16, a beta_2 of 0.999 is 1.
+            wide = wide_dtype(variable)
+            step = ops.cast(self.iterations + 1, wide)
+            power_1 = ops.power(ops.cast(self.beta_1, wide), step)
+            power_2 = ops.power(ops.cast(self.beta_2, wide), step)
+            rate = ops.cast(ops.cast(learning_rate, wide) / (1 - power_1), dtype)
+            root_rate = ops.cast(ops.sqrt(1 - power_2), dtype)
         rows = None if self.amsgrad else self.moving_rows(gradient, variable)
         if rows is not None:
             self._update_rows(rows, variable, rate, root_rate)

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import warnings
 from typing import Any
 
 import keras
 from keras import ops
+
+from bert4keras.optimizers.validation import check_learning_rate, warn_of_unmatched
 
 PACKAGE = "bert4keras"
 
@@ -99,6 +100,7 @@ class DerivedOptimizer:
     passes_rows = False
 
     def __init__(self, *args, **kwargs):
+        check_learning_rate(args[0] if args else kwargs.get("learning_rate"))
         super().__init__(*args, **kwargs)
         self._capture = _Capture()
 
@@ -131,6 +133,13 @@ class DerivedOptimizer:
         """Whether one of `patterns` is a part of the variable's path."""
         return any(pattern in variable_path(variable) for pattern in patterns)
 
+    def add_counts(self, variables, name: str) -> list:
+        """An integer for each of `variables`, 0 at first, as part of the state."""
+        return [
+            self.add_variable((), dtype="int32", name=state_name(variable, name))
+            for variable in variables
+        ]
+
     # What Keras calls.
 
     def build(self, variables):
@@ -139,13 +148,7 @@ class DerivedOptimizer:
         super().build(variables)
         paths = [variable_path(variable) for variable in variables]
         for argument, patterns in self.patterns().items():
-            for pattern in patterns:
-                if not any(pattern in path for path in paths):
-                    warnings.warn(
-                        f"The pattern {pattern!r} of `{argument}` matches none of the "
-                        f"variables: {', '.join(paths)}.",
-                        stacklevel=2,
-                    )
+            warn_of_unmatched(argument, patterns, paths)
 
     def apply(self, grads, trainable_variables=None):
         with self._capture.real_update():
@@ -279,11 +282,19 @@ class DerivedOptimizer:
                 tricks.insert(0, vars(part)["trick"])
             elif part is not DerivedOptimizer and "made_by_extend" not in vars(part):
                 name = keras.saving.get_registered_name(part)
+                if getattr(keras.optimizers, part.__name__, None) is part:
+                    # A derived class may have the name of one of Keras's.
+                    name = f"keras>{part.__name__}"
                 return {"name": cls.__name__, "base": name, "tricks": tricks}
         raise TypeError(f"{cls.__name__} has no base optimizer.")
 
     def get_config(self) -> dict:
         return {**super().get_config(), "derived": self._recipe()}
+
+    def __reduce__(self):
+        # Pickle and deepcopy name a function of a class: this one need not be found.
+        load, arguments = super().__reduce__()
+        return getattr(keras.optimizers.Optimizer, load.__name__), arguments
 
     @classmethod
     def from_config(cls, config: dict, custom_objects=None):
@@ -338,30 +349,40 @@ def extend(mixin: type[DerivedOptimizer], base: type, name: str | None = None) -
             word.capitalize() for word in mixin.trick.split("_")
         )
     cls = _combine(mixin, base, name)
-    # Registering sets both directions, class to name and name to class; the second
-    # has to stay DerivedOptimizer, which makes whatever class a config asks for.
-    register = keras.saving.register_keras_serializable
-    register(PACKAGE, name=DerivedOptimizer.__name__)(cls)
-    register(PACKAGE)(DerivedOptimizer)
-    keras.saving.get_custom_objects()[name] = cls
+    keras.saving.get_custom_objects()[_registered_name(name)] = cls
     return cls
 
 
 def _combine(mixin, base, name):
     attributes = {"__doc__": mixin.__doc__, "__module__": __name__}
-    return type(name, (mixin, base), {**attributes, "made_by_extend": True})
+    cls = type(name, (mixin, base), {**attributes, "made_by_extend": True})
+    # Registering sets both directions, class to name and name to class; the second
+    # has to stay DerivedOptimizer, which makes whatever class a config asks for.
+    register = keras.saving.register_keras_serializable
+    register(PACKAGE, name=DerivedOptimizer.__name__)(cls)
+    register(PACKAGE)(DerivedOptimizer)
+    return cls
+
+
+def _registered_name(name):
+    # By the name of an optimizer of Keras, saved models mean that one.
+    is_taken = hasattr(keras.optimizers, name)
+    return f"{PACKAGE}>{DerivedOptimizer.__name__}>{name}" if is_taken else name
 
 
 def _class_of(recipe, custom_objects):
     """The derived class that a saved recipe describes."""
-    known = keras.saving.get_registered_object(recipe["name"], custom_objects)
-    is_derived = isinstance(known, type) and issubclass(known, DerivedOptimizer)
-    if is_derived and known._recipe() == recipe:
-        return known
+    find = keras.saving.get_registered_object
+    own_name = _registered_name(recipe["name"])
+    for known in (find(recipe["name"], custom_objects), find(own_name)):
+        is_derived = isinstance(known, type) and issubclass(known, DerivedOptimizer)
+        if is_derived and known._recipe() == recipe:
+            return known
     name = recipe["base"]
-    base = keras.saving.get_registered_object(name, custom_objects)
-    if base is None:
-        base = getattr(keras.optimizers, name, None)
+    if name.startswith("keras>"):
+        base = getattr(keras.optimizers, name.removeprefix("keras>"), None)
+    else:
+        base = find(name, custom_objects)
     if base is None:
         raise ValueError(
             f"The saved optimizer {recipe['name']} is derived from {name}, which is "
@@ -372,12 +393,38 @@ def _class_of(recipe, custom_objects):
     *inner, last = recipe["tricks"]
     for part in inner:
         base = _combine(_TRICKS[part], base, base.__name__)
-    return extend(_TRICKS[last], base, recipe["name"])
+    # A class that the program itself gave this name keeps it.
+    make = extend if find(own_name) is None else _combine
+    return make(_TRICKS[last], base, recipe["name"])
 
 
 def variable_path(variable) -> str:
     """The path by which patterns find a variable, as "Embedding-Token/embeddings"."""
     return getattr(variable, "path", variable.name)
+
+
+def state_name(variable, name: str) -> str:
+    """The name of an optimizer's variable for one of the model's."""
+    return f"{variable_path(variable)}_{name}".replace("/", "_").replace(":", "_")
+
+
+def wide_dtype(variable) -> str:
+    """The data type for sums and averages: at least 32 bits.
+
+    With 16 bits, they drop summands that are small beside them.
+    """
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def add_wide_variable(optimizer, variable, name: str):
+    """Adds zeros of the shape of `variable` and its wide type to the state."""
+    return optimizer.add_variable(
+        variable.shape,
+        dtype=wide_dtype(variable),
+        layout=getattr(variable, "_layout", None),
+        name=state_name(variable, name),
+    )
 
 
 def is_rows(tensor) -> bool:

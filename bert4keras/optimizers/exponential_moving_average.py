@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-import keras
+import warnings
 
-from bert4keras.optimizers.derived import DerivedOptimizer, Update, extend, trick
+import keras
+from keras import ops
+
+from bert4keras.optimizers.derived import (
+    DerivedOptimizer,
+    Update,
+    add_wide_variable,
+    extend,
+    trick,
+)
 from bert4keras.optimizers.validation import check_real
 
 
@@ -12,7 +21,8 @@ from bert4keras.optimizers.validation import check_real
 class ExponentialMovingAverage(DerivedOptimizer):
     """Averages the weights over the updates (Polyak & Juditsky 1992; Adam paper, 7.2).
 
-    With the weights theta_t after real update t = 1, 2, ... and momentum beta:
+    With the weights theta_t of a variable after its real update t = 1, 2, ... and
+    momentum beta:
 
         a_t = beta a_{t-1} + (1 - beta) theta_t,    a_0 = 0
 
@@ -40,7 +50,9 @@ class ExponentialMovingAverage(DerivedOptimizer):
     trick = "exponential_moving_average"
 
     def __init__(self, *args, ema_momentum=0.999, **kwargs):
-        check_real("ema_momentum", ema_momentum, low=0, high=1, high_open=True)
+        ema_momentum = check_real(
+            "ema_momentum", ema_momentum, low=0, high=1, high_open=True
+        )
         # Keras's own averages (`use_ema`) have an argument of that name and meaning.
         super().__init__(*args, ema_momentum=ema_momentum, **kwargs)
         self._swapped = _Swapped()
@@ -49,12 +61,21 @@ class ExponentialMovingAverage(DerivedOptimizer):
         if self.built:
             return
         super().build(variables)
-        self._averages = self.add_optimizer_variables(variables, "ema")
+        self._averages = [add_wide_variable(self, v, "average") for v in variables]
+        self._averaged = self.add_counts(variables, "averaged")
 
     def observe(self, update: Update, value):
         super().observe(update, value)
-        average = self._averages[self._get_variable_index(update.variable)]
+        index = self._get_variable_index(update.variable)
+        average = self._averages[index]
+        value = ops.cast(value, average.dtype)
         self.assign_add(average, (1 - self.ema_momentum) * (value - average))
+        self.assign_add(self._averaged[index], 1)
+
+    @property
+    def averages_are_in_place(self) -> bool:
+        """Whether the model's weights are the averages now."""
+        return self._swapped.weights is not None
 
     def apply_ema_weights(self, bias_correction: bool = True) -> None:
         """Puts the averages in place of the weights, which are kept.
@@ -65,16 +86,20 @@ class ExponentialMovingAverage(DerivedOptimizer):
         Raises:
             RuntimeError: if the averages are in place already.
         """
-        if self._swapped.weights is not None:
+        if self.averages_are_in_place:
             raise RuntimeError(
                 "The averages are in place already. Call `reset_old_weights()` first."
             )
-        variables = self._trainable_variables
-        self._swapped.weights = [v.numpy().copy() for v in variables]
-        steps = int(self.iterations.numpy())
-        scale = 1 - self.ema_momentum**steps if bias_correction else 1.0
-        for variable, average in zip(variables, self._averages, strict=True):
-            if average is not None and average.numpy().any():
+        self._swapped.weights = kept = []
+        self._swapped.step = int(ops.convert_to_numpy(self.iterations))
+        if not self.built:
+            return
+        state = (self._trainable_variables, self._averages, self._averaged)
+        for variable, average, count in zip(*state, strict=True):
+            count = int(count.numpy())
+            if count:
+                kept.append((variable, variable.numpy().copy()))
+                scale = 1 - self.ema_momentum**count if bias_correction else 1.0
                 variable.assign(average.numpy() / scale)
 
     def reset_old_weights(self) -> None:
@@ -83,12 +108,19 @@ class ExponentialMovingAverage(DerivedOptimizer):
         Raises:
             RuntimeError: if the averages are not in place.
         """
-        if self._swapped.weights is None:
+        if not self.averages_are_in_place:
             raise RuntimeError(
                 "The averages are not in place. Call `apply_ema_weights()` first."
             )
+        if int(ops.convert_to_numpy(self.iterations)) != self._swapped.step:
+            warnings.warn(
+                "The model was trained while the averages were in place; putting back "
+                "the weights from before undoes that. Call `reset_old_weights()` "
+                "before you train.",
+                stacklevel=2,
+            )
         weights, self._swapped.weights = self._swapped.weights, None
-        for variable, value in zip(self._trainable_variables, weights, strict=True):
+        for variable, value in weights:
             variable.assign(value)
 
 
@@ -96,6 +128,7 @@ class _Swapped:
     """Holds the weights while the averages are in place; no part of the state."""
 
     weights = None
+    step = None
 
 
 class ExponentialMovingAverageCallback(keras.callbacks.Callback):
@@ -112,7 +145,9 @@ class ExponentialMovingAverageCallback(keras.callbacks.Callback):
         bias_correction: whether to correct the averages for starting at zero.
 
     Raises:
-        ValueError: at the start of `fit`, if the model's optimizer has no averages.
+        ValueError: if a given callback saves by the number of batches, or, at the start
+            of `fit`, the model's optimizer has no averages.
+        RuntimeError: at the start of `fit`, if the averages are in place.
 
     Example:
 
@@ -125,6 +160,14 @@ class ExponentialMovingAverageCallback(keras.callbacks.Callback):
     def __init__(self, callbacks=(), bias_correction: bool = True):
         super().__init__()
         self.callbacks = list(callbacks)
+        for callback in self.callbacks:
+            frequency = getattr(callback, "save_freq", "epoch")
+            if frequency != "epoch":
+                raise ValueError(
+                    "`callbacks` see the averages at the end of epochs only, so that "
+                    "each must have save_freq='epoch'. Received: "
+                    f"{type(callback).__name__} with save_freq={frequency!r}"
+                )
         self.bias_correction = bias_correction
 
     @property
@@ -153,6 +196,12 @@ class ExponentialMovingAverageCallback(keras.callbacks.Callback):
             raise ValueError(
                 f"The model's optimizer, {type(self._optimizer).__name__}, averages no "
                 "weights. Make it with `extend_with_exponential_moving_average`."
+            )
+        if self._optimizer.averages_are_in_place:
+            raise RuntimeError(
+                "The averages are in place, put in by `apply_ema_weights()` or by a "
+                "validation that was interrupted. Call `reset_old_weights()` of the "
+                "optimizer before you train."
             )
         for callback in self.callbacks:
             callback.on_train_begin(logs)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from bert4keras.optimizers.derived import DerivedOptimizer, dense, extend, trick
+from bert4keras.optimizers.derived import (
+    DerivedOptimizer,
+    add_wide_variable,
+    dense,
+    extend,
+    trick,
+)
 from bert4keras.optimizers.slices import SliceBuffers
 from bert4keras.optimizers.validation import check_count
 
@@ -44,7 +50,7 @@ class GradientAccumulation(DerivedOptimizer):
     trick = "gradient_accumulation"
 
     def __init__(self, *args, grad_accum_steps=2, **kwargs):
-        check_count("grad_accum_steps", grad_accum_steps)
+        grad_accum_steps = check_count("grad_accum_steps", grad_accum_steps)
         if kwargs.get("gradient_accumulation_steps") is not None:
             raise ValueError(
                 "`grad_accum_steps` and Keras's `gradient_accumulation_steps` both "
@@ -52,7 +58,7 @@ class GradientAccumulation(DerivedOptimizer):
                 f"steps={kwargs['gradient_accumulation_steps']}"
             )
         super().__init__(*args, **kwargs)
-        self.grad_accum_steps = int(grad_accum_steps)
+        self.grad_accum_steps = grad_accum_steps
         self._slices = SliceBuffers(self.grad_accum_steps)
         self._received = frozenset()
 
@@ -65,17 +71,9 @@ class GradientAccumulation(DerivedOptimizer):
         self._micro_steps = self.add_variable(
             (), dtype="int32", aggregation="only_first_replica", name="micro_steps"
         )
-        self._gradient_sums = [self._add_sum(variable) for variable in variables]
-
-    def _add_sum(self, variable):
-        # 16-bit floats would drop the later of many summands.
-        short = variable.dtype in ("float16", "bfloat16")
-        return self.add_variable(
-            variable.shape,
-            dtype="float32" if short else variable.dtype,
-            layout=getattr(variable, "_layout", None),
-            name=f"{variable.path.replace('/', '_')}_gradient_sum",
-        )
+        self._gradient_sums = [
+            add_wide_variable(self, variable, "gradient_sum") for variable in variables
+        ]
 
     def apply(self, grads, trainable_variables=None):
         if self.grad_accum_steps == 1 or len(grads) == 0:
@@ -191,7 +189,7 @@ class GradientAccumulation(DerivedOptimizer):
         # its branch starts replicas anew.
         indices = [index for _, index in pairs]
         reduced = super()._all_reduce_sum_gradients(
-            [(g, self._trainable_variables[index].value) for g, index in pairs]
+            [(g, _tensorflow_variable(self._trainable_variables[i])) for g, i in pairs]
         )
         replica.merge_call(
             self._merge_tensorflow,
@@ -260,6 +258,12 @@ class GradientAccumulation(DerivedOptimizer):
 
     def get_config(self):
         return {**super().get_config(), "grad_accum_steps": self.grad_accum_steps}
+
+
+def _tensorflow_variable(variable):
+    # A training loop of one's own may train variables that are not Keras's.
+    is_keras = isinstance(variable, keras.Variable)
+    return variable.value if is_keras else variable
 
 
 def extend_with_gradient_accumulation(BaseOptimizer, name=None):  # noqa: N803

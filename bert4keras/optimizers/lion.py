@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from bert4keras.optimizers.validation import check_real
+from bert4keras.optimizers.validation import check_learning_rate, check_real
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")
@@ -31,6 +31,7 @@ class Lion(keras.optimizers.Lion):
     """
 
     def __init__(self, learning_rate=3e-4, beta_1=0.95, beta_2=0.98, **kwargs):
-        check_real("beta_1", beta_1, low=0, high=1, high_open=True)
-        check_real("beta_2", beta_2, low=0, high=1, high_open=True)
+        check_learning_rate(learning_rate)
+        beta_1 = check_real("beta_1", beta_1, low=0, high=1, high_open=True)
+        beta_2 = check_real("beta_2", beta_2, low=0, high=1, high_open=True)
         super().__init__(learning_rate, beta_1, beta_2, **kwargs)

@@ -40,10 +40,12 @@ class ParameterWiseLr(DerivedOptimizer):
                 f"Received: paramwise_lr_schedule={schedule!r}"
             )
         check_patterns("paramwise_lr_schedule", list(schedule))
-        for multiplier in schedule.values():
-            check_real("multiplier of paramwise_lr_schedule", multiplier, low=0)
+        schedule = {
+            pattern: check_real("multiplier of paramwise_lr_schedule", value, low=0)
+            for pattern, value in schedule.items()
+        }
         super().__init__(*args, **kwargs)
-        self.paramwise_lr_schedule = dict(schedule)
+        self.paramwise_lr_schedule = schedule
 
     def patterns(self):
         own = {"paramwise_lr_schedule": tuple(self.paramwise_lr_schedule)}

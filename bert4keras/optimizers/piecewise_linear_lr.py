@@ -53,6 +53,8 @@ class PiecewiseLinearLr(DerivedOptimizer):
         learning_rate = super()._get_current_learning_rate()
         if not self.in_real_update:
             return learning_rate
+        # A callable or a schedule of one's own may return a number.
+        learning_rate = ops.convert_to_tensor(learning_rate)
         multiplier = piecewise_linear(self.iterations, self.lr_schedule)
         return learning_rate * ops.cast(multiplier, learning_rate.dtype)
 

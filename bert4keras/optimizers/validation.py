@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
@@ -10,7 +11,7 @@ from numbers import Integral, Real
 def check_real(
     name: str, value, *, low, high=math.inf, low_open=False, high_open=False
 ):
-    """Returns `value`, a real number between `low` and `high`, or raises ValueError."""
+    """Returns `value` as a float, or raises ValueError if out of its range."""
     fits = (
         isinstance(value, Real)
         and not isinstance(value, bool)
@@ -24,7 +25,14 @@ def check_real(
             f"`{name}` must be a number in {ends[0]}{low}, {high}{ends[1]}. "
             f"Received: {name}={value!r}"
         )
-    return value
+    # NumPy's numbers have no place in a configuration that becomes JSON.
+    return float(value)
+
+
+def check_learning_rate(value) -> None:
+    """Raises ValueError if `value` is a number, but no learning rate."""
+    if isinstance(value, Real):
+        check_real("learning_rate", value, low=0)
 
 
 def check_count(name: str, value, *, low=1) -> int:
@@ -55,3 +63,14 @@ def check_patterns(name: str, patterns) -> tuple[str, ...]:
                 f"paths that it selects. Received: {name}={list(patterns)!r}"
             )
     return patterns
+
+
+def warn_of_unmatched(name: str, patterns, paths) -> None:
+    """Warns of each pattern that is a part of none of the variable paths."""
+    for pattern in patterns:
+        if not any(pattern in path for path in paths):
+            warnings.warn(
+                f"The pattern {pattern!r} of `{name}` matches none of the variables: "
+                f"{', '.join(paths)}.",
+                stacklevel=3,
+            )

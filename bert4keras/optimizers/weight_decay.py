@@ -33,12 +33,12 @@ class WeightDecay(DerivedOptimizer):
     def __init__(
         self, *args, weight_decay_rate=0.01, exclude_from_weight_decay=None, **kwargs
     ):
-        check_real("weight_decay_rate", weight_decay_rate, low=0)
+        rate = check_real("weight_decay_rate", weight_decay_rate, low=0)
         excluded = check_patterns(
             "exclude_from_weight_decay", exclude_from_weight_decay
         )
         super().__init__(*args, **kwargs)
-        self.weight_decay_rate = weight_decay_rate
+        self.weight_decay_rate = rate
         # Keras's optimizers have a method `exclude_from_weight_decay`.
         self._excluded_from_decay = excluded
 

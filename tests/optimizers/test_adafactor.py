@@ -132,3 +132,9 @@ def test_names_of_earlier_releases():
     cls = extend_with_nothing(own.Adam, name="ScriptedAdam")
     assert cls.__name__ == "ScriptedAdam"
     assert type(keras.optimizers.get("ScriptedAdam")) is cls
+
+
+def test_a_pattern_that_matches_nothing_warns():
+    optimizer = own.AdaFactor(exclude_from_parameter_scale=["Nrom"])
+    with pytest.warns(UserWarning, match=r"'Nrom' of `exclude_from.*: kernel"):
+        optimizer.build([keras.Variable(np.ones((2, 3)), name="kernel")])

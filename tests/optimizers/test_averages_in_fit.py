@@ -121,3 +121,21 @@ def test_averages_by_hand_after_fit():
     assert largest_difference(model.get_weights(), expected_averages()[-1]) < 1e-6
     model.optimizer.reset_old_weights()
     np.testing.assert_array_equal(weights[0], model.get_weights()[0])
+
+
+def test_training_does_not_start_with_the_averages():
+    model = train([])
+    model.optimizer.apply_ema_weights()
+    ids, targets = make_data()
+    averaging = ExponentialMovingAverageCallback()
+    with pytest.raises(RuntimeError, match="reset_old_weights"):
+        model.fit(ids, targets, verbose=0, callbacks=[averaging])
+    model.fit(ids, targets, 3 * MICRO_BATCH, verbose=0)
+    with pytest.warns(UserWarning, match="trained while the averages"):
+        model.optimizer.reset_old_weights()
+
+
+def test_a_callback_that_would_never_save_is_refused():
+    saver = keras.callbacks.ModelCheckpoint("x.keras", save_freq=10)
+    with pytest.raises(ValueError, match="save_freq=10"):
+        ExponentialMovingAverageCallback([saver])

@@ -207,3 +207,18 @@ def test_a_trick_is_taken_once():
     once = extend_with_gradient_accumulation(Adam)
     with pytest.raises(ValueError, match="already"):
         extend_with_gradient_accumulation(once)
+
+
+def test_variables_of_tensorflow_itself(backend):
+    if backend != "tensorflow":
+        pytest.skip("only on TensorFlow does Keras take other variables than its own")
+    import tensorflow as tf
+
+    cls = extend_with_gradient_accumulation(keras.optimizers.SGD)
+    optimizer = cls(0.1, grad_accum_steps=2)
+    variable = tf.Variable([[1.0, 2.0]])
+    start = variable.numpy()
+    for gradient in ([[1.0, 2.0]], [[3.0, 0.0]]):
+        np.testing.assert_array_equal(variable, start)
+        optimizer.apply_gradients([(tf.constant(gradient), variable)])
+    np.testing.assert_allclose(variable.numpy(), start - [[0.2, 0.1]], rtol=1e-6)

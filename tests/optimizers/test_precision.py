@@ -117,3 +117,38 @@ def test_an_overflow_within_compiled_fit(policy):
     model.fit(ids, targets, MICRO_BATCH, epochs=6, shuffle=False, verbose=0)
     assert int(inner.iterations) > 0
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize(
+    ("base", "dtype"),
+    [
+        # As Keras's, Adam keeps its moments in the type of the variable, and float16
+        # has no squares of small gradients.
+        ("bert4keras.Adam", "bfloat16"),
+        ("bert4keras.AdaFactor", "bfloat16"),
+        ("bert4keras.AdaFactor", "float16"),
+    ],
+)
+def test_variables_of_16_bits_move_as_those_of_32(base, dtype):
+    found = []
+    for kind in (dtype, "float32"):
+        optimizer = derive(base, ())
+        variable = keras.Variable(np.ones((4, 4)), dtype=kind)
+        for scale in (1e-3, 2e-3, -1e-3):
+            gradient = np.full((4, 4), scale)
+            optimizer.apply([keras.ops.cast(gradient, kind)], [variable])
+        found.append(keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32")))
+    # Rounding of three weights near 1 to 8 bits, of the moments too.
+    np.testing.assert_allclose(*found, atol=3 * 2**-8)
+    assert (found[0] != 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_averages_of_16_bit_weights_are_kept_in_32(dtype):
+    optimizer = derive("SGD", ("exponential_moving_average",), ema_momentum=0.999)
+    variable = keras.Variable(np.ones(3), dtype=dtype)
+    for _ in range(600):
+        optimizer.apply([keras.ops.zeros(3, dtype)], [variable])
+    optimizer.apply_ema_weights()
+    found = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
+    np.testing.assert_array_equal(found, 1)

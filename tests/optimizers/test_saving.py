@@ -1,6 +1,9 @@
 """Derived optimizers saved, loaded, interrupted and resumed."""
 
+import copy
+import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -95,6 +98,67 @@ def test_unregistered_bases_say_what_to_do():
     scope = {"UnregisteredSGD": UnregisteredSGD}
     again = keras.saving.deserialize_keras_object(config, custom_objects=scope)
     assert isinstance(again, UnregisteredSGD)
+
+
+def saved_and_loaded(optimizer, path):
+    model = make_model()
+    model.compile(optimizer, "mse")
+    model.save(path)
+    return keras.saving.load_model(path).optimizer
+
+
+def test_names_of_keras_remain_those_of_keras(tmp_path):
+    taken = keras.optimizers.AdamW
+    native = taken(0.1)
+    ours = own.extend_with_weight_decay(own.Adam, "AdamW")
+    other = own.extend_with_lookahead(taken, "LookaheadOverKerasAdamW")
+    found = saved_and_loaded(native, tmp_path / "native.keras")
+    assert type(found) is type(native)
+    assert type(saved_and_loaded(ours(0.1), tmp_path / "ours.keras")) is ours
+    config = keras.saving.serialize_keras_object(other(0.1))
+    del keras.saving.get_custom_objects()["LookaheadOverKerasAdamW"]
+    again = keras.saving.deserialize_keras_object(config)
+    assert isinstance(again, taken)
+    assert not isinstance(again, ours)
+
+
+def test_loading_leaves_a_program_its_names():
+    old = own.extend_with_lookahead(own.Adam, "NamedTwice")
+    config = keras.saving.serialize_keras_object(old(0.1))
+    new = own.extend_with_weight_decay(own.Adam, "NamedTwice")
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again)._recipe() == old._recipe()
+    assert keras.saving.get_custom_objects()["NamedTwice"] is new
+
+
+@pytest.mark.parametrize(
+    "copy", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))]
+)
+def test_copied_as_keras_copies(copy):
+    optimizer = derive("Adam", tuple(TRICKS))
+    again = copy(optimizer)
+    assert type(again) is type(optimizer)
+    assert again.get_config() == optimizer.get_config()
+
+
+def test_configurations_of_numpy_numbers_become_json():
+    cls = own.extend_with_parameter_wise_lr(own.AdaFactor)
+    cls = own.extend_with_exponential_moving_average(cls)
+    cls = own.extend_with_piecewise_linear_lr(own.extend_with_lookahead(cls))
+    optimizer = own.extend_with_weight_decay(cls)(
+        beta1=np.float32(0.5),
+        clipping_threshold=np.float32(2),
+        min_dim_size_to_factor=np.int64(4),
+        weight_decay_rate=np.float32(0.5),
+        ema_momentum=np.float32(0.5),
+        steps_per_slow_update=np.int32(3),
+        slow_step_size=np.float32(0.5),
+        paramwise_lr_schedule={"kernel": np.float32(2)},
+        lr_schedule={np.int64(2): np.float32(1), 4: np.float64(0.5)},
+    )
+    config = keras.saving.serialize_keras_object(optimizer)
+    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
+    assert again.get_config() == optimizer.get_config()
 
 
 def fit(model, batches):

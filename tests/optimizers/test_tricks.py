@@ -1,5 +1,7 @@
 """Each trick against its formula in float64, and what it promises besides."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -113,6 +115,31 @@ def test_piecewise_linear_lr_leaves_the_learning_rate_to_callbacks():
         t - RATE * 0.5 * 0.2 * g for t, g in zip(before, gradients, strict=True)
     ]
     assert_path([values(variables)], [expected])
+
+
+class ConstantRate(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return RATE
+
+
+@pytest.mark.parametrize("rate", [lambda: RATE, ConstantRate()])
+def test_piecewise_linear_lr_over_rates_that_are_numbers(rate):
+    optimizer = own.extend_with_piecewise_linear_lr(SGD)(rate, lr_schedule={2: 1})
+    variable = keras.Variable([1.0])
+    for _ in range(3):
+        optimizer.apply([keras.ops.ones(1)], [variable])
+    found = keras.ops.convert_to_numpy(variable)[0]
+    np.testing.assert_allclose(found, 1 - RATE * 1.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [-1e-3, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "cls", [own.Adam, own.AdaFactor, own.Lion, own.extend_with_lookahead(SGD)]
+)
+def test_bad_learning_rates(cls, rate):
+    for arguments in ({"learning_rate": rate}, [rate]):
+        with pytest.raises(ValueError, match=r"`learning_rate` must be .* Received"):
+            cls(**arguments) if isinstance(arguments, dict) else cls(*arguments)
 
 
 def test_piecewise_linear_lr_scales_native_weight_decay():
@@ -251,6 +278,57 @@ def test_no_average_leaves_the_weights():
     optimizer.apply_ema_weights()
     found, start = values(variables)[KERNEL], values(make_variables())[KERNEL]
     np.testing.assert_array_equal(found, start)
+
+
+def test_averages_of_an_optimizer_that_never_ran():
+    optimizer = own.extend_with_exponential_moving_average(SGD)(RATE)
+    optimizer.apply_ema_weights()
+    optimizer.reset_old_weights()
+
+
+def first_gradient_comes_late(optimizer, late=2, steps=5):
+    """Runs a variable from step 0 and one from step `late`; the latter's path."""
+    first, second = keras.Variable([1.0]), keras.Variable([10.0])
+    optimizer.build([first, second])
+    path = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gradients do not exist")
+        for step in range(steps):
+            gradient = keras.ops.ones(1)
+            late_one = gradient if step >= late else None
+            optimizer.apply([gradient, late_one], [first, second])
+            path.append(float(keras.ops.convert_to_numpy(second)[0]))
+    return second, path
+
+
+def test_lookahead_starts_a_variable_with_its_first_gradient():
+    cls = own.extend_with_lookahead(SGD)
+    _, path = first_gradient_comes_late(cls(RATE, steps_per_slow_update=2))
+    np.testing.assert_allclose(path, [10, 10, 9.9, 9.9, 9.8], rtol=1e-6)
+
+
+def test_averages_start_with_the_first_gradient_of_a_variable():
+    cls = own.extend_with_exponential_moving_average(SGD)
+    optimizer = cls(RATE, ema_momentum=0.5)
+    variable, path = first_gradient_comes_late(optimizer)
+    average = 0.0
+    for value in path[2:]:
+        average = 0.5 * average + 0.5 * value
+    optimizer.apply_ema_weights()
+    found = keras.ops.convert_to_numpy(variable)[0]
+    np.testing.assert_allclose(found, average / (1 - 0.5**3), rtol=1e-6)
+
+
+def test_averages_beside_the_accumulation_of_keras():
+    optimizer = own.extend_with_exponential_moving_average(SGD)(
+        RATE, ema_momentum=0.5, gradient_accumulation_steps=2
+    )
+    variable = keras.Variable([1.0])
+    for _ in range(4):
+        optimizer.apply([keras.ops.ones(1)], [variable])
+    optimizer.apply_ema_weights()
+    found = keras.ops.convert_to_numpy(variable)[0]
+    np.testing.assert_allclose(found, (0.25 * 0.9 + 0.5 * 0.8) / 0.75, rtol=1e-6)
 
 
 def test_averages_are_put_in_once():
