@@ -156,6 +156,8 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
     add("--unlabelled", type=int, default=20000, help="to pre-train with (%(default)s)")
     add("--only", nargs="+", metavar="NAME", help="of the optimizers in the table")
     options = parser.parse_args(arguments)
+    if min(options.epochs, options.train) < 1:
+        parser.error("--epochs and --train must be at least 1")
     batches = -(-options.train // BATCH_SIZE)
     made = make_optimizers(options.epochs * batches)
     names = options.only or list(made)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from keras import ops
 
-from bert4keras.optimizers.derived import DerivedOptimizer, Update, extend, trick
+from bert4keras.optimizers.derived import (
+    DerivedOptimizer,
+    Update,
+    extend,
+    trick,
+    wide_dtype,
+)
 from bert4keras.optimizers.validation import check_patterns
 
 
@@ -49,12 +55,15 @@ class LayerAdaptation(DerivedOptimizer):
         change = super().propose(update)
         if self.matches(update.variable, self.exclude_from_layer_adaptation):
             return change
-        size = _norm(update.value)
-        step = _norm(change)
+        # The squares of a large variable sum up to more than float16 can hold.
+        wide = wide_dtype(update.variable)
+        size = _norm(ops.cast(update.value, wide))
+        step = _norm(ops.cast(change, wide))
         both = ops.logical_and(size > 0, step > 0)
         step = ops.where(both, step, ops.ones_like(step))
-        ratio = ops.where(both, update.learning_rate * size / step, ops.ones_like(step))
-        return change * ratio
+        rate = ops.cast(update.learning_rate, wide)
+        ratio = ops.where(both, rate * size / step, ops.ones_like(step))
+        return ops.cast(ops.cast(change, wide) * ratio, update.variable.dtype)
 
     def get_config(self):
         excluded = list(self.exclude_from_layer_adaptation)

@@ -152,3 +152,12 @@ def test_averages_of_16_bit_weights_are_kept_in_32(dtype):
     optimizer.apply_ema_weights()
     found = keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
     np.testing.assert_array_equal(found, 1)
+
+
+def test_layer_adaptation_of_a_large_float16_variable():
+    optimizer = derive("SGD", ("layer_adaptation",), learning_rate=0.25)
+    # Its squares sum up to 90,000, where float16 ends at 65,504.
+    variable = keras.Variable(np.ones((300, 300)), dtype="float16")
+    optimizer.apply([keras.ops.ones((300, 300), "float16")], [variable])
+    found = keras.ops.convert_to_numpy(variable).astype("float32")
+    np.testing.assert_array_equal(found, 0.75)
