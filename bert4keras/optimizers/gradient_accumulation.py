@@ -255,6 +255,10 @@ class GradientAccumulation(DerivedOptimizer):
         super().load_own_variables({key: store[key] for key in keys})
         if self.built and self.grad_accum_steps > 1:
             self._slices.load(store, self._gradient_sums)
+            # The rest of an accumulation may have no gradient of these.
+            sums = map(ops.convert_to_numpy, self._gradient_sums)
+            begun = {i for i, x in enumerate(sums) if x.any() or self._slices.holds(i)}
+            self._received = self._received.union(begun)
 
     def get_config(self):
         return {**super().get_config(), "grad_accum_steps": self.grad_accum_steps}

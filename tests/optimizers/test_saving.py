@@ -15,11 +15,13 @@ from optimizer_cases import (
     COMPOSITIONS,
     MICRO_BATCH,
     TRICKS,
+    as_tensors,
     derive,
     largest_difference,
     make_data,
     make_gradients,
     make_model,
+    make_variables,
     run,
 )
 
@@ -237,6 +239,28 @@ def test_tensorflow_slices_are_summed_by_other_backends(backend, tmp_path):
     store[str(number)] = np.zeros_like(dense)
     model.optimizer.load_own_variables(store)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(embedding), dense)
+
+
+def test_a_gradient_from_before_the_interruption_counts():
+    cls = own.extend_with_gradient_accumulation(keras.optimizers.SGD)
+    first, second = map(as_tensors, make_gradients(2))
+    second[1] = None
+    found = []
+    for interrupted in (False, True):
+        variables = make_variables()
+        optimizer = cls(0.1, grad_accum_steps=2)
+        optimizer.apply(first, variables)
+        if interrupted:
+            store = {}
+            optimizer.save_own_variables(store)
+            optimizer = cls(0.1, grad_accum_steps=2)
+            optimizer.build(variables)
+            optimizer.load_own_variables(store)
+        optimizer.apply(second, variables)
+        found.append(keras.ops.convert_to_numpy(variables[1]))
+    start = keras.ops.convert_to_numpy(make_variables()[1])
+    assert np.abs(found[0] - start).max() > 0.01
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("has_trained", [False, True])
