@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from bert4keras.layers.checks import (
+from bert4keras.checks import (
     check_choice,
     check_optional_sizes,
     check_rate,

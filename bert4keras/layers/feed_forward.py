@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from bert4keras import activations
-from bert4keras.layers.checks import check_sizes
+from bert4keras.checks import check_sizes
 from bert4keras.layers.recompute import RecomputableLayer
 
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from bert4keras import activations
-from bert4keras.layers.checks import check_choice, check_rate, check_sizes, is_one_shape
+from bert4keras.checks import check_choice, check_rate, check_sizes, is_one_shape
 from bert4keras.layers.normalization import ScaleOffset
 from bert4keras.layers.recompute import RecomputableLayer, draw_seed
 from bert4keras.layers.scores import (

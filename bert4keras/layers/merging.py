@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 import keras
 from keras import ops
 
-from bert4keras.layers.checks import check_sizes
+from bert4keras.checks import check_sizes
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")

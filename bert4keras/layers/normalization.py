@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from bert4keras import activations
-from bert4keras.layers.checks import check_optional_sizes, is_one_shape
+from bert4keras.checks import check_optional_sizes, is_one_shape
 from bert4keras.layers.composite import CompositeLayer
 
 

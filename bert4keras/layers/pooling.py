@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from bert4keras.layers.checks import check_choice
+from bert4keras.checks import check_choice
 
 _CHANNELS_LAST = ("channels_last",)
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4keras.layers.checks import check_choice, check_sizes
+from bert4keras.checks import check_choice, check_sizes
 
 
 def sinusoidal_embeddings(pos, dim: int, base: float = 10000.0):

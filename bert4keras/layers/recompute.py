@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import keras
 
-from bert4keras.layers.checks import check_choice
+from bert4keras.checks import check_choice
 from bert4keras.layers.composite import CompositeLayer
 
 # Those for which `keras.remat` is more than an exception.

@@ -7,7 +7,7 @@ import math
 import keras
 from keras import ops
 
-from bert4keras.layers.checks import check_choice
+from bert4keras.checks import check_choice
 from bert4keras.masking import hidden_below, large_negative
 
 NORMALIZATIONS = ("softmax", "squared_relu", "softmax_plus")

@@ -16,9 +16,9 @@ import keras
 import numpy as np
 
 from bert4keras.checkpoints import CheckpointReader
+from bert4keras.checks import check_choice, check_sizes
 from bert4keras.layers import MultiHeadAttention
 from bert4keras.layers.attention import TALKING_HEADS
-from bert4keras.layers.checks import check_choice, check_sizes
 
 # attention/self/query/kernel and its like, in google-research/bert's checkpoints.
 _QUERY_OR_KEY = re.compile(r"(?:^|/)(query|key)/(kernel|bias)$")

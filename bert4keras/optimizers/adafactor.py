@@ -6,19 +6,19 @@ import keras
 import numpy as np
 from keras import ops
 
+from bert4keras.checks import (
+    check_count,
+    check_learning_rate,
+    check_patterns,
+    check_real,
+    warn_of_unmatched,
+)
 from bert4keras.optimizers.derived import (
     add_wide_variable,
     dense,
     state_name,
     variable_path,
     wide_dtype,
-)
-from bert4keras.optimizers.validation import (
-    check_count,
-    check_learning_rate,
-    check_patterns,
-    check_real,
-    warn_of_unmatched,
 )
 
 

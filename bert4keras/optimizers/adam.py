@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from bert4keras.checks import check_learning_rate, check_real
 from bert4keras.optimizers.derived import dense, wide_dtype
-from bert4keras.optimizers.validation import check_learning_rate, check_real
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")

@@ -20,7 +20,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4keras.optimizers.validation import check_learning_rate, warn_of_unmatched
+from bert4keras.checks import check_learning_rate, warn_of_unmatched
 
 PACKAGE = "bert4keras"
 

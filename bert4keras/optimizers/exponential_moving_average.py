@@ -7,6 +7,7 @@ import warnings
 import keras
 from keras import ops
 
+from bert4keras.checks import check_real
 from bert4keras.optimizers.derived import (
     DerivedOptimizer,
     Update,
@@ -14,7 +15,6 @@ from bert4keras.optimizers.derived import (
     extend,
     trick,
 )
-from bert4keras.optimizers.validation import check_real
 
 
 @trick

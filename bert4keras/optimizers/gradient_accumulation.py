@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from bert4keras.checks import check_count
 from bert4keras.optimizers.derived import (
     DerivedOptimizer,
     add_wide_variable,
@@ -13,7 +14,6 @@ from bert4keras.optimizers.derived import (
     trick,
 )
 from bert4keras.optimizers.slices import SliceBuffers
-from bert4keras.optimizers.validation import check_count
 
 
 @trick

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from bert4keras.checks import check_patterns
 from bert4keras.optimizers.derived import (
     DerivedOptimizer,
     Update,
@@ -11,7 +12,6 @@ from bert4keras.optimizers.derived import (
     trick,
     wide_dtype,
 )
-from bert4keras.optimizers.validation import check_patterns
 
 
 @trick

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from bert4keras.optimizers.validation import check_learning_rate, check_real
+from bert4keras.checks import check_learning_rate, check_real
 
 
 @keras.saving.register_keras_serializable(package="bert4keras")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from keras import ops
 
+from bert4keras.checks import check_count, check_real
 from bert4keras.optimizers.derived import DerivedOptimizer, Update, extend, trick
-from bert4keras.optimizers.validation import check_count, check_real
 
 
 @trick

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bert4keras.checks import check_patterns, check_real
 from bert4keras.optimizers.derived import DerivedOptimizer, extend, trick
-from bert4keras.optimizers.validation import check_patterns, check_real
 
 
 @trick

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from keras import ops
 
+from bert4keras.checks import check_count, check_real
 from bert4keras.optimizers.derived import DerivedOptimizer, extend, trick
-from bert4keras.optimizers.validation import check_count, check_real
 
 
 @trick

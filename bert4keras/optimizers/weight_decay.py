@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bert4keras.checks import check_patterns, check_real
 from bert4keras.optimizers.derived import DerivedOptimizer, Update, extend, trick
-from bert4keras.optimizers.validation import check_patterns, check_real
 
 
 @trick

@@ -138,7 +138,7 @@ def test_piecewise_linear_lr_over_rates_that_are_numbers(rate):
 )
 def test_bad_learning_rates(cls, rate):
     for arguments in ({"learning_rate": rate}, [rate]):
-        with pytest.raises(ValueError, match=r"`learning_rate` must be .* Received"):
+        with pytest.raises(ValueError, match=r"learning_rate=.* was given; it must be"):
             cls(**arguments) if isinstance(arguments, dict) else cls(*arguments)
 
 

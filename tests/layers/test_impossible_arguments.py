@@ -4,12 +4,6 @@ import keras
 import pytest
 
 from bert4keras import layers
-from bert4keras.layers.checks import (
-    check_choice,
-    check_optional_sizes,
-    check_rate,
-    is_one_shape,
-)
 from bert4keras.layers.recompute import RecomputableLayer
 
 X = (3, 4)
@@ -113,20 +107,6 @@ IMPOSSIBLE = [
 def test_impossible_arguments_are_named(make, named):
     with pytest.raises(ValueError, match=named):
         make()
-
-
-@pytest.mark.parametrize(
-    ("shape", "one"),
-    [((), True), ((None, 3), True), ([2, 3], True), ([(2, 3)], False)],
-)
-def test_one_shape_or_several(shape, one):
-    assert is_one_shape(shape) is one
-
-
-def test_what_is_possible_passes():
-    check_optional_sizes("Owner", one=None, other=1)
-    check_rate("Owner", one=None, other=0, third=0.5)
-    check_choice("Owner", (False, "before"), where="before", other=False)
 
 
 def test_recomputing_is_refused_where_there_is_no_such_thing(monkeypatch):
